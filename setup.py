@@ -16,5 +16,5 @@ setup(
     python_requires=f">={cfg['min_python']}",
     install_requires=cfg['requirements'].split(),
     extras_require=extras | {'all': [f'bonefrac[{",".join(extras)}]']},
-    entry_points={'console_scripts': cfg['console_scripts'].split()},
+    entry_points={'console_scripts': cfg['console_scripts'].split(), 'nbdev': ['bonefrac = bonefrac._modidx:d']},
 )

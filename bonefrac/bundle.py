@@ -6,19 +6,19 @@
 __all__ = ['SCHEMA', 'FILES', 'BundleError', 'check_config', 'sha256', 'Bundle', 'load_bundle', 'shipped_bundles', 'find_bundle',
            'write_bundle', 'model_card']
 
-# %% ../nbs/07_bundle.ipynb #4c760b5b
+# %% ../nbs/07_bundle.ipynb #e811f039
 import hashlib, html, json, os, shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from .radiographs import PREPROCESSING
+from .radiographs import PREPROCESSING, BonefracError
 
-# %% ../nbs/07_bundle.ipynb #f0b35a0f
+# %% ../nbs/07_bundle.ipynb #a6f02243
 SCHEMA = 1
 FILES = ('model.onnx', 'model.safetensors', 'training_films.txt', 'README.md')
 _PICKLES = {'.pkl', '.pickle', '.pt', '.pth', '.bin', '.ckpt', '.joblib', '.npy', '.npz'}
 
-class BundleError(ValueError):
+class BundleError(BonefracError):
     "A bundle that cannot be used; `str(e)` is one line that says what is wrong with which file and what to do"
 
 _NEEDED = {'schema': int, 'name': str, 'classes': list, 'target': str, 'architecture': dict, 'input': dict, 'temperature': (int, float),

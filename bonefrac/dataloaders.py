@@ -144,9 +144,11 @@ class FilmDataset:
         x, y = o
         return x, MultiCategory(c for c, m in zip(self.vocab, y) if m) if self.multi else Category(self.vocab[y])
 
-# %% ../nbs/04_dataloaders.ipynb #42fc70f8
+# %% ../nbs/04_dataloaders.ipynb #5ea40589
 class FilmDL(TfmdDL):
     "Batches of films; everything else is fastai's `TfmdDL`"
+    n_inp = 1   # `TfmdDL` would find out by drawing a film, in the midst of the first epoch's random numbers
+
     def __init__(self, dataset, bs=32, balanced=False, **kwargs):
         self.balanced = balanced
         super().__init__(dataset, bs=bs, num_workers=0, **kwargs)

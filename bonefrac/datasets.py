@@ -9,7 +9,7 @@ __all__ = ['COLUMNS', 'SPLITS', 'SUFFIXES', 'FRACTURED', 'NOT_FRACTURED', 'LAYOU
            'read_folder', 'cache_home', 'data_home', 'read_dataset', 'PublicSet', 'public_sets', 'fetch', 'unzip',
            'download', 'digest', 'connected', 'group_copies', 'draw_split', 'ensure_split']
 
-# %% ../nbs/02_datasets.ipynb #4cdc6701
+# %% ../nbs/02_datasets.ipynb #13bc74d0
 import csv, hashlib, json, os, re, shutil, tempfile, urllib.error, urllib.request, zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,12 +22,14 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
-# %% ../nbs/02_datasets.ipynb #5cbe3c5b
+from .radiographs import BonefracError
+
+# %% ../nbs/02_datasets.ipynb #18966943
 COLUMNS = ('path', 'label', 'split', 'region', 'group', 'source', 'ok', 'note')
 SPLITS = ('train', 'valid', 'test')
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.dcm', '.dicom'}
 
-class DatasetError(ValueError):
+class DatasetError(BonefracError):
     "A dataset that cannot be used; `str(e)` is one line that says what was wrong, where, and what to do"
 
 class Dataset(NamedTuple):

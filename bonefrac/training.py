@@ -6,7 +6,7 @@
 __all__ = ['auroc', 'BFloat16', 'precision_callbacks', 'fracture_learner', 'find_lr', 'TrainingRun', 'EpochLines', 'fit_recipe',
            'plot_history', 'learner_probabilities']
 
-# %% ../nbs/06_training.ipynb #0ef30990
+# %% ../nbs/06_training.ipynb #300002d6
 import json, os, random, time
 from contextlib import nullcontext
 from copy import deepcopy
@@ -32,7 +32,7 @@ from sklearn.metrics import roc_auc_score
 from tqdm.auto import tqdm
 
 from .dataloaders import class_weights, film_dataloaders
-from .models import fracture_net, net_parts
+from .models import fracture_net, load_net, net_parts
 
 # %% ../nbs/06_training.ipynb #8298996e
 def auroc(
@@ -67,7 +67,7 @@ def precision_callbacks(
     fast = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)() or getattr(torch.cpu, '_is_amx_tile_supported', bool)()
     return [BFloat16()] if device.type == 'cpu' and fast else []
 
-# %% ../nbs/06_training.ipynb #422b9153
+# %% ../nbs/06_training.ipynb #626f1df6
 def fracture_learner(
     films:pd.DataFrame, # Films table with train and valid in `split`
     arch:str='mobilenetv2_100', # 'small_cnn' or any convolutional timm model
@@ -75,6 +75,7 @@ def fracture_learner(
     bs:int=32, # Films a batch
     target:str='label', # The column to learn; 'labels' where a film may have several findings
     weights:str='auto', # 'auto': pretrained; 'none': from nothing
+    init=None, # A checked `Bundle` to start from, in place of `arch` and `weights`
     dropout:float=.2, # In the head, share of feature channels
     label_smoothing:float=0., # Share of the truth given to the other classes, 0 to 1
     mixup:float=0., # Strength of mixup (Zhang et al. 2018, arXiv:1710.09412); 0: none
@@ -92,7 +93,7 @@ def fracture_learner(
     recipe = {k: v for k, v in locals().items() if k in ('arch', 'size', 'bs', 'target', 'weights', 'dropout', 'label_smoothing', 'mixup', 'weigh_classes', 'balanced', 'wd', 'precision', 'seed')}
     if seed is not None: set_seed(seed)
     dls = film_dataloaders(films, size, bs, target, augment, balanced, cache, quiet=quiet)
-    net, multi = fracture_net(arch, len(dls.vocab), weights, dropout), target == 'labels'
+    net, multi = load_net(init, len(dls.vocab)) if init else fracture_net(arch, len(dls.vocab), weights, dropout), target == 'labels'
     class_weight = class_weights(dls) if weigh_classes and not multi else None
     loss = BCEWithLogitsLossFlat() if multi else CrossEntropyLossFlat(weight=class_weight, label_smoothing=label_smoothing)
     cbs = [ChannelsLast(), *(precision_callbacks(dls.device) if precision == 'auto' else []), *([MixUp(mixup)] if mixup else [])]
@@ -214,20 +215,20 @@ class TrainingRun(Callback):
         "Put the best epoch's weights into the net"
         with safe_open(self.best_net, 'pt') as f: learn.model.load_state_dict({k: f.get_tensor(k) for k in f.keys()})
 
-# %% ../nbs/06_training.ipynb #0574cbfc
+# %% ../nbs/06_training.ipynb #4fbd92ff
 class EpochLines(Callback):
     "A progress bar for each epoch, and a line when it is done"
     order = TrainingRun.order + 1
-    def __init__(self, run, quiet=False): self.run, self.quiet = run, quiet
+    def __init__(self, progress, quiet=False): self.progress, self.quiet = progress, quiet
     def before_train(self):
-        self.bar = tqdm(total=len(self.dls.train), desc=f'epoch {self.run.done + 1}/{self.run.epochs}', unit='batch', leave=False, disable=self.quiet)
+        self.bar = tqdm(total=len(self.dls.train), desc=f'epoch {self.progress.done + 1}/{self.progress.epochs}', unit='batch', leave=False, disable=self.quiet)
     def after_batch(self):
         if self.training: self.bar.update()
     def after_train(self): self.bar.close()
     def after_epoch(self):
-        if not self.run.history or self.quiet: return
-        row = self.run.history[-1]
-        tqdm.write(f"epoch {row['epoch'] + 1}/{self.run.epochs}  " + '  '.join(f'{k} {v:.3f}' for k, v in row.items() if k not in ('epoch', 'seconds')) + f"  {row['seconds']:.0f} s")
+        if not self.progress.history or self.quiet: return
+        row = self.progress.history[-1]
+        tqdm.write(f"epoch {row['epoch'] + 1}/{self.progress.epochs}  " + '  '.join(f'{k} {v:.3f}' for k, v in row.items() if k not in ('epoch', 'seconds')) + f"  {row['seconds']:.0f} s")
 
 # %% ../nbs/06_training.ipynb #e5e0778b
 def fit_recipe(
