@@ -60,8 +60,8 @@ def _check_files(folder, listed):
     for path in folder.rglob('*'):
         if path.suffix.lower() in _PICKLES: raise BundleError(f'{path}: a format that can execute code when it is read; no bundle has one, do not use it')
 
-# %% ../nbs/07_bundle.ipynb #90ab37db
-@dataclass(frozen=True)
+# %% ../nbs/07_bundle.ipynb #ed60c4c8
+@dataclass(frozen=True, repr=False)
 class Bundle:
     "A checked bundle"
     folder: Path    # Where it lies
@@ -80,6 +80,8 @@ class Bundle:
         "The films that training and validation saw"
         path = self.folder/'training_films.txt'
         return set(path.read_text(encoding='ascii').split()) if path.is_file() else set()
+
+    def __repr__(self): return f"Bundle({self.name!r}: {', '.join(self.classes)}; {self.size} px)"
 
     def _repr_html_(self):
         rows = {'classes': ', '.join(self.classes), 'input': f'{self.size} x {self.size} grey', 'architecture': self.config['architecture'].get('name'),

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'Quiet', 'Out', 'DataArg', 'main', 'predict', 'train', 'evaluate', 'demo', 'datasets', 'models']
 
-# %% ../nbs/18_cli.ipynb #a0eb02f1
-import csv, json, os, shutil, signal, sys, warnings
+# %% ../nbs/18_cli.ipynb #b4730c3a
+import csv, json, logging, os, shutil, signal, sys, warnings
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -15,7 +15,7 @@ import typer
 from . import __version__
 from .radiographs import BonefracError
 
-# %% ../nbs/18_cli.ipynb #db52151a
+# %% ../nbs/18_cli.ipynb #94dbad35
 app = typer.Typer(name='bonefrac', help='Classify bone fractures on radiographs, with figures that are true. Not a medical device.', add_completion=False,
                   pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={'help_option_names': ['-h', '--help']})
 
@@ -29,6 +29,7 @@ def _lacking(error):
 
 def main():
     "The console script: the exit code tells what happened, one line on standard error why"
+    logging.getLogger('pydicom').setLevel(logging.CRITICAL)   # it prints tracebacks, and values from headers
     try: signal.signal(signal.SIGPIPE, signal.SIG_DFL)   # `bonefrac predict ... | head` ends quietly
     except (AttributeError, ValueError): pass
     try: code = app(standalone_mode=False)
@@ -100,7 +101,7 @@ def predict(
     refused = sum(r['refused'] is not None for r in show(records))
     if refused: _say(f'{refused} of {len(films)} films refused'); raise typer.Exit(2)
 
-# %% ../nbs/18_cli.ipynb #7423f392
+# %% ../nbs/18_cli.ipynb #33e30f36
 def _data_name(data): return Path(data).name if Path(data).exists() else data
 
 def _licence(data):
@@ -118,21 +119,23 @@ def _same_run(out, settings, resume):
         k = changed[0]
         raise DatasetError(f"{out}: --resume needs the settings that the run began with; {k} was {before.get(k)!r}, not {settings[k]!r}")
 
-def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1, epochs=8, lr=1e-3, seed=42, init=None, **recipe):
+def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1, epochs=8, lr=1e-3, seed=42, init=None, boxes=False, **recipe):
     warnings.filterwarnings('ignore')   # libraries' deprecations are not the user's business
     from bonefrac.bundle import find_bundle
     from bonefrac.datasets import DatasetError, ensure_split, read_dataset, save_csv
     from bonefrac.evaluation import save_json
-    settings = dict(data=_data_name(data), epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, init=init, **recipe)
+    settings = dict(data=_data_name(data), epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, init=init, boxes=boxes, **recipe)
     _same_run(out, settings, resume)
-    films = ensure_split(read_dataset(data).films, seed=seed)
+    dataset = read_dataset(data)
+    films = ensure_split(dataset.films, seed=seed)
+    if boxes and not len(dataset.boxes): raise DatasetError(f'{data}: has no boxes to train on; leave out --boxes')
     if recipe['target'] not in films: raise DatasetError(f"{data}: no column {recipe['target']!r} to learn; the films have {', '.join(films)}")
     from bonefrac.export import export_bundle
     from bonefrac.training import fit_recipe, fracture_learner, plot_history
-    learn = fracture_learner(films, path=out, seed=seed, quiet=quiet, init=find_bundle(init) if init else None, **recipe)
+    learn = fracture_learner(films, path=out, seed=seed, quiet=quiet, init=find_bundle(init) if init else None, boxes=dataset.boxes if boxes else None, **recipe)
     refused = learn.dls.films[~learn.dls.films.ok]
     if len(refused): _say(f'{len(refused)} of {len(films)} films cannot be read and are left out; films.csv says why (first: {refused.path.iloc[0]}: {refused.note.iloc[0]})', quiet)
-    save_csv(learn.dls.films.drop(columns='slot'), out/'films.csv'); save_json(settings, out/'train.json')
+    save_csv(learn.dls.films.drop(columns=['slot', 'height', 'width']), out/'films.csv'); save_json(settings, out/'train.json')
     run = fit_recipe(learn, epochs, lr, freeze_epochs, patience, out/'checkpoint', resume, lines=True, quiet=quiet)
     shutil.copyfile(run.folder/'history.csv', out/'history.csv')
     plot_history(run.history).savefig(out/'curves.png', dpi=110)
@@ -145,7 +148,7 @@ def _command(settings):
     words = [f"--{ {'bs': 'batch-size'}.get(k, k.replace('_', '-')) }" + ('' if v is True else f' {v}') for k, v in given.items() if v is not None and v is not False]
     return ' '.join(['bonefrac train', settings['data'], *words, '--out runs/mine'])
 
-_TRAIN_DEFAULTS = dict(arch='mobilenetv2_100', epochs=8, bs=32, lr=1e-3, size=320, target='label', weights='auto', seed=42, freeze_epochs=1, label_smoothing=0., mixup=0., dropout=.2, wd=.01, weigh_classes=False, balanced=False, init=None)
+_TRAIN_DEFAULTS = dict(arch='mobilenetv2_100', epochs=8, bs=32, lr=1e-3, size=320, target='label', weights='auto', seed=42, freeze_epochs=1, label_smoothing=0., mixup=0., dropout=.2, wd=.01, weigh_classes=False, balanced=False, boxes=False, init=None)
 
 @app.command()
 def train(
@@ -167,17 +170,18 @@ def train(
     wd:Annotated[float, typer.Option(min=0, help='Weight decay.')] = .01,
     weigh_classes:Annotated[bool, typer.Option('--weigh-classes', help='Make every class count the same in the loss.')] = False,
     balanced:Annotated[bool, typer.Option('--balanced', help='Draw every class equally often.')] = False,
+    boxes:Annotated[bool, typer.Option('--boxes', help='Train the evidence map on the boxes that the data has.')] = False,
     resume:Annotated[bool, typer.Option('--resume', help='Go on with the run in --out.')] = False,
     seed:Annotated[int, typer.Option(help='Of the split, the net and the order of films.')] = 42,
     quiet:Quiet = False,
 ):
     "Fine-tune a net on films with labels and export it as a bundle."
     bundle = _train(data, out, resume, quiet, patience, freeze_epochs, epochs, lr, seed, init, arch=arch, size=size, bs=batch_size, target=target, weights=weights,
-                    label_smoothing=label_smoothing, mixup=mixup, dropout=dropout, wd=wd, weigh_classes=weigh_classes, balanced=balanced)
+                    label_smoothing=label_smoothing, mixup=mixup, dropout=dropout, wd=wd, weigh_classes=weigh_classes, balanced=balanced, boxes=boxes)
     _say(f'next: bonefrac evaluate {bundle.folder} {data} --out {out}/eval', quiet)
     typer.echo(str(bundle.folder))
 
-# %% ../nbs/18_cli.ipynb #711e51bd
+# %% ../nbs/18_cli.ipynb #07d55047
 def _evaluate(bundle, data, split, out, quiet=False):
     warnings.filterwarnings('ignore')
     from bonefrac.bundle import find_bundle
@@ -189,6 +193,7 @@ def _evaluate(bundle, data, split, out, quiet=False):
     bundle = find_bundle(bundle)
     films, target = read_dataset(data).films, bundle.config['target']
     if target not in films: raise DatasetError(f"{data}: no column {target!r}, which {bundle.name} was trained to tell; the films have {', '.join(films)}")
+    if bundle.config.get('multi'): raise DatasetError(f'{bundle.name}: tells several findings a film, which cannot be evaluated yet; bonefrac predict answers with it')
     if split != 'all': films = ensure_split(films, seed=bundle.config['training']['recipe']['seed'])
     films = films[(films[target] != '') & ((films.split == split) | (split == 'all'))].reset_index(drop=True)
     if not len(films): raise DatasetError(f'{data}: no labelled film in split {split!r}; choose another with --split')
@@ -210,11 +215,11 @@ def evaluate(
     typer.echo(_evaluate(bundle, data, split, out, quiet))
     _say(f'next: open {out}/report.html', quiet)
 
-# %% ../nbs/18_cli.ipynb #111fa21c
+# %% ../nbs/18_cli.ipynb #365400ef
 @app.command()
 def demo(
     out:Out = Path('runs/demo'),
-    films:Annotated[int, typer.Option(min=100, help='How many phantoms.')] = 900,
+    films:Annotated[int, typer.Option(min=100, help='How many phantoms.')] = 2400,
     epochs:Annotated[int, typer.Option(min=1)] = 8,
     quiet:Quiet = False,
 ):
@@ -223,7 +228,7 @@ def demo(
     (out/'train.json').unlink(missing_ok=True)
     data = f'phantoms:{films}'
     _say(f'drawing {films} phantoms', quiet)
-    bundle = _train(data, out, epochs=epochs, quiet=quiet, lr=4e-3, **{k: v for k, v in _TRAIN_DEFAULTS.items() if k not in ('epochs', 'lr', 'seed', 'freeze_epochs', 'init', 'arch', 'size', 'weights')}, arch='small_cnn', size=224, weights='none')
+    bundle = _train(data, out, epochs=epochs, quiet=quiet, lr=5e-3, **{k: v for k, v in _TRAIN_DEFAULTS.items() if k not in ('epochs', 'lr', 'seed', 'freeze_epochs', 'init', 'arch', 'size', 'weights', 'boxes')}, arch='small_cnn', size=160, weights='none', boxes=True)
     typer.echo(_evaluate(bundle.folder, data, 'test', out, quiet))
     _say(f'left in {out}: report.html, metrics.json, bundle/\nnext: bonefrac predict FILM --bundle {bundle.folder}', quiet)
 

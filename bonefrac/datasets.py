@@ -9,7 +9,7 @@ __all__ = ['COLUMNS', 'SPLITS', 'SUFFIXES', 'FRACTURED', 'NOT_FRACTURED', 'LAYOU
            'read_folder', 'cache_home', 'data_home', 'read_dataset', 'PublicSet', 'public_sets', 'fetch', 'unzip',
            'download', 'digest', 'connected', 'group_copies', 'draw_split', 'ensure_split']
 
-# %% ../nbs/02_datasets.ipynb #13bc74d0
+# %% ../nbs/02_datasets.ipynb #318ba167
 import csv, hashlib, json, os, re, shutil, tempfile, urllib.error, urllib.request, zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
-from .radiographs import BonefracError
+from .radiographs import BonefracError, is_dicom
 
 # %% ../nbs/02_datasets.ipynb #18966943
 COLUMNS = ('path', 'label', 'split', 'region', 'group', 'source', 'ok', 'note')
@@ -89,14 +89,19 @@ def class_names(
     names = sorted({str(o) for o in labels} - {''})
     return names[::-1] if names in ([FRACTURED, NOT_FRACTURED], ['abnormal', 'normal']) else names
 
-# %% ../nbs/02_datasets.ipynb #80d9ffc8
+# %% ../nbs/02_datasets.ipynb #d8557531
+def _holds_dicom(path):
+    try:
+        with open(path, 'rb') as f: return is_dicom(f.read(132))
+    except OSError: return False
+
 def film_files(
     folder:str|Path, # Searched with all that lies below it
 ) -> list[Path]: # Sorted; hidden files and folders are left out
-    "The files below a folder that are named like pictures or DICOM"
+    "The files below a folder that are named like pictures, or are DICOM under whatever name"
     folder = Path(folder)
-    return sorted(p for p in folder.rglob('*') if p.suffix.lower() in SUFFIXES and p.is_file()
-                  and not any(part.startswith('.') for part in p.relative_to(folder).parts))
+    visible = (p for p in folder.rglob('*') if p.is_file() and not any(part.startswith('.') for part in p.relative_to(folder).parts))
+    return sorted(p for p in visible if p.suffix.lower() in SUFFIXES or _holds_dicom(p))
 
 # %% ../nbs/02_datasets.ipynb #9807d666
 def _roboflow_group(path):
@@ -265,7 +270,7 @@ def read_folder(
     raise DatasetError(f'{root}: {count} pictures in no layout that is known; looked for ' + ' | '.join(LAYOUTS) +
                        '. Sort the films into one folder per class, or give a CSV with columns path and label')
 
-# %% ../nbs/02_datasets.ipynb #d89b759e
+# %% ../nbs/02_datasets.ipynb #fe46ffd6
 def cache_home() -> Path: # `BONEFRAC_CACHE`, else ~/.cache/bonefrac
     "Where phantoms, downloads and decoded films are kept; safe to delete at any time"
     return Path(os.environ.get('BONEFRAC_CACHE') or Path.home()/'.cache'/'bonefrac')
@@ -275,9 +280,9 @@ def data_home() -> Path: # `BONEFRAC_DATA`, else a folder of the cache
     return Path(os.environ.get('BONEFRAC_DATA') or cache_home()/'data')
 
 def _read_phantoms(spec):
-    from bonefrac.phantoms import phantom_films
+    from bonefrac.phantoms import PHANTOMS, phantom_films
     if not spec.isdigit() or int(spec) < 1: raise DatasetError(f"phantoms:{spec}: give a number of films, as in phantoms:600")
-    return Dataset(*phantom_films(int(spec), cache_home()/'phantoms'), 'phantoms')
+    return Dataset(*phantom_films(int(spec), cache_home()/f'phantoms-v{PHANTOMS}'), 'phantoms')
 
 def read_dataset(
     data:str|Path|pd.DataFrame, # A folder, a films CSV, a public set's name, `phantoms:N`, or a films table
@@ -446,7 +451,7 @@ def draw_split(
         count[split[key]] += sizes[key]
     return films.assign(split=keys.map(split).reindex(films.index).fillna(''))
 
-# %% ../nbs/02_datasets.ipynb #ea300515
+# %% ../nbs/02_datasets.ipynb #54b6b418
 def ensure_split(
     films:pd.DataFrame, # A films table
     valid:float=.15, # Share of films for validation, where it has to be drawn
@@ -456,6 +461,7 @@ def ensure_split(
     "A table that can be trained on: its own split where that holds every class, else one drawn by groups"
     held = {s: set(films.label[films.split == s]) - {''} for s in SPLITS}
     every = set(films.label) - {''}
+    if held['train'] == held['valid'] == every and not held['test']: return ensure_split(films.assign(split=films.split.replace('valid', 'test')), valid, test, seed)
     if held['train'] == held['test'] == every:
         if held['valid'] == every: return films
         rest = films.split.isin(('train', 'valid'))

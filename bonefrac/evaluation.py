@@ -220,7 +220,7 @@ def save_json(
     part.write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
     part.replace(path)
 
-# %% ../nbs/10_evaluation.ipynb #d2363e97
+# %% ../nbs/10_evaluation.ipynb #3c5b2cb8
 _INK, _BLUE, _ORANGE = '#333333', '#0072b2', '#d55e00'   # Okabe and Ito's colours, told apart by everyone
 
 def _bare(ax): ax.spines[['top', 'right']].set_visible(False)
@@ -232,11 +232,11 @@ def plot_confusion(
     "Counts, shaded by their share of the row"
     import seaborn as sns
     labels, matrix = report['confusion']['labels'], np.array(report['confusion']['matrix'])
-    ax = ax or plt.subplots(figsize=(1.6 + .55 * len(labels), 1.2 + .5 * len(labels)))[1]
+    ax = ax or plt.subplots(figsize=(3.6, 3.6) if len(labels) < 5 else (1.6 + .55 * len(labels), 1.2 + .5 * len(labels)))[1]
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     text = np.array([[f'{n}\n{s:.0%}' if len(labels) < 5 else f'{n}' for n, s in zip(*row)] for row in zip(matrix, share)])
     sns.heatmap(share, annot=text, fmt='', cmap='Blues', vmin=0, vmax=1, cbar=False, square=True, xticklabels=labels, yticklabels=labels, ax=ax, annot_kws={'size': 8})
-    ax.set(xlabel='answered', ylabel='true'); ax.tick_params(labelsize=8)
+    ax.set(xlabel='answered', ylabel='true'); ax.tick_params(labelsize=8); ax.xaxis.label.set_size(9); ax.yaxis.label.set_size(9)
     return ax
 
 def roc_points(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['fit_temperature', 'operating_points', 'to_onnx', 'export_bundle']
 
-# %% ../nbs/08_export.ipynb #c2744a9a
+# %% ../nbs/08_export.ipynb #db789c9e
 import io, json, tempfile, warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -24,6 +24,7 @@ from torch import nn
 from . import __version__
 from .bundle import Bundle, BundleError, model_card, write_bundle
 from .datasets import digest
+from .models import pool_evidence
 from .radiographs import PREPROCESSING
 from .training import auroc, learner_probabilities
 
@@ -53,12 +54,12 @@ def operating_points(
     return dict(threshold=round(best, 6), rule_out=round(float(rule_out), 6), rule_in=round(float(rule_in), 6),
                 sensitivity=sensitivity, specificity=specificity, films=len(p), positive=int(truth.sum()))
 
-# %% ../nbs/08_export.ipynb #2b2a3cb1
+# %% ../nbs/08_export.ipynb #f8cfc95f
 class _Deployed(nn.Module):
     def __init__(self, net): super().__init__(); self.net = net
     def forward(self, film):
         evidence = self.net.evidence(film.float() / 255)
-        return evidence.mean((2, 3)), evidence
+        return pool_evidence(evidence, self.net.sharpness), evidence
 
 def to_onnx(
     net:nn.Module, # A `FractureNet`
@@ -73,7 +74,7 @@ def to_onnx(
         torch.onnx.export(deployed, (film,), path, input_names=['film'], output_names=['logits', 'evidence'], dynamic_shapes={'film': {0: batch}}, dynamo=True, external_data=False, verbose=False)
         return path.read_bytes()
 
-# %% ../nbs/08_export.ipynb #46ad2624
+# %% ../nbs/08_export.ipynb #61b2858c
 def _parity(onnx, learn, films, logits):
     "Largest difference in probability between the learner and the exported model"
     run, pixels, slots = onnxruntime.InferenceSession(onnx, providers=['CPUExecutionProvider']), learn.dls.train_ds.pixels, films.slot.to_numpy()
@@ -81,7 +82,7 @@ def _parity(onnx, learn, films, logits):
     return float(abs(softmax(deployed, 1) - softmax(logits, 1)).max())
 
 def _counts(films, target):
-    used = films[films.ok & (films[target] != '')]
+    used = films[films.ok & (films[target] != '') & films.split.isin(('train', 'valid'))]
     parts = [f"{split}: {len(part)} films" + (f" ({', '.join(f'{n} {c}' for c, n in part[target].value_counts().items())})" if part[target].nunique() <= 12 else '')
              for split, part in used.groupby('split') if split]
     return '; '.join(parts)
@@ -107,7 +108,7 @@ def export_bundle(
     seen = films[films.ok & films.split.isin(('train', 'valid'))]
     config = dict(
         name=name or Path(folder).resolve().parent.name, classes=vocab, target=target, multi=multi, bonefrac=__version__,
-        architecture=dict(name=net.arch, kwargs=net.arch_kwargs, weights=net.weights, licence=net.licence, parameters=sum(q.numel() for q in net.parameters())),
+        architecture=dict(name=net.arch, kwargs=net.arch_kwargs, weights=net.weights, licence=net.licence, sharpness=net.sharpness, parameters=sum(q.numel() for q in net.parameters())),
         input=dict(size=learn.dls.size, channels=1, dtype='uint8', preprocessing=PREPROCESSING, mean=net.mean, std=net.std),
         temperature=round(temperature, 4), operating_points=operating_points(p[:, 1], truth) if len(vocab) == 2 and not multi else {},
         training=dict(data=data, licence=licence, counts=_counts(films, target), command=command, recipe=learn.recipe, **training),

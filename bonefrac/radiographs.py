@@ -104,7 +104,7 @@ def _read_picture(data, side):
         upright = (turned.width > turned.height) == (im.width > im.height)
         return _grey(turned), (height, width) if upright else (width, height)
 
-# %% ../nbs/00_radiographs.ipynb #34a304ed
+# %% ../nbs/00_radiographs.ipynb #fbf309a6
 def is_dicom(
     data:bytes, # A file's content, at least its first 132 bytes
 ) -> bool: # The DICOM mark stands behind the 128-byte preamble
@@ -119,6 +119,12 @@ def _windowed(ds):
     if padding is not None and (raw != padding).any(): values[raw == padding] = np.nan
     return -values if ds.PhotometricInterpretation == 'MONOCHROME1' else values
 
+def _luma(ds):
+    "Colour films, such as a scanned or captured page, as grey (ITU-R BT.601, as Pillow does)"
+    from pydicom.pixels import apply_color_lut
+    rgb = apply_color_lut(ds.pixel_array, ds) if ds.PhotometricInterpretation == 'PALETTE COLOR' else ds.pixel_array
+    return np.asarray(Image.fromarray(rgb).convert('L')) if rgb.dtype == np.uint8 else stretch(rgb[..., :3] @ (.299, .587, .114))
+
 def _read_dicom(data):
     import pydicom
     ds = pydicom.dcmread(BytesIO(data))
@@ -126,8 +132,8 @@ def _read_dicom(data):
     size = _check_area(ds.Rows, ds.Columns)
     frames = int(ds.get('NumberOfFrames') or 1)
     if frames > 1: raise RadiographError(f'a DICOM file of {frames} frames; export the one to read')
-    if ds.SamplesPerPixel == 1: return stretch(_windowed(ds)), size
-    return np.asarray(Image.fromarray(ds.pixel_array).convert('L')), size
+    if ds.SamplesPerPixel == 1 and ds.PhotometricInterpretation != 'PALETTE COLOR': return stretch(_windowed(ds)), size
+    return _luma(ds), size
 
 # %% ../nbs/00_radiographs.ipynb #f2145eb7
 class Radiograph(NamedTuple):

@@ -57,14 +57,14 @@ def most_wrong(
     columns = [c for c in ('path', target, 'region', 'answer') if c in answers.films]
     return answers.films[columns].assign(said_of_truth=said.round(4)).nsmallest(n, 'said_of_truth').query('said_of_truth < 0.5').reset_index(drop=True)
 
-# %% ../nbs/13_report.ipynb #dfd8ce11
+# %% ../nbs/13_report.ipynb #a1cb605f
 _PAGE = Environment(autoescape=True).from_string('''<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title>
 <style>
 :root { color-scheme: light; } body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 0 auto; padding: 1.2rem; background: #fff; }
 h1 { font-size: 1.5rem; margin: .2rem 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #ddd; }
 .lead { font-size: 1.15rem; } .warn { background: #fff3cd; border-left: .3rem solid #d55e00; padding: .6rem .9rem; } .small { color: #666; font-size: .85rem; }
-table { border-collapse: collapse; font-size: .9rem; } th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #eee; vertical-align: top; overflow-wrap: anywhere; }
+table { border-collapse: collapse; font-size: .9rem; } th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #eee; vertical-align: top; overflow-wrap: anywhere; } th:first-child, td:first-child { white-space: nowrap; }
 .wide { overflow-x: auto; } .plots { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 16rem; max-width: 24rem; } figure svg { width: 100%; height: auto; } figcaption { font-size: .85rem; color: #666; }
 @media print { body { max-width: none; } h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
 </style></head><body>

@@ -1,0 +1,39 @@
+# Each of these works as the first command on a fresh machine that has git, python3 (3.10 to 3.13) and make.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+# Notebooks are tested two at a time; each of them uses the threads that this leaves it.
+WORKERS ?= 2
+
+.PHONY: demo test lab docs readme notebooks check clean
+
+$(STAMP): settings.ini pyproject.toml setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train,lab,docs,dev]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/bonefrac demo --out runs/demo
+
+# The notebooks, then pytest, then: is what is exported, cleaned and rendered in step with the notebooks?
+test: $(STAMP)
+	$(BIN)/nbdev-test --n-workers $(WORKERS)
+	$(BIN)/python tools/in_step.py
+	$(BIN)/python -m pytest tests
+
+lab: $(STAMP)
+	$(BIN)/jupyter lab nbs/index.ipynb
+
+# Run the notebooks and store their outputs, export the package, render README.md
+notebooks: $(STAMP)
+	$(BIN)/nbdev-export
+	$(BIN)/nbdev-test --save --n-workers $(WORKERS)
+	$(BIN)/nbdev-clean
+	$(BIN)/python tools/readme.py
+
+docs: $(STAMP)
+	$(BIN)/nbdev-docs
+
+clean:
+	rm -rf build dist *.egg-info _docs _proc runs

@@ -1,0 +1,157 @@
+"The command line as a user meets it: real processes, exit codes, one line for every error"
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def test_demo_leaves_what_it_says(demo):
+    metrics = json.loads((demo/'metrics.json').read_text())
+    assert {'n', 'threshold', 'metrics', 'per_class', 'per_region', 'confusion', 'calibration'} <= set(metrics)
+    assert set(metrics['metrics']) == set('accuracy balanced_accuracy sensitivity specificity precision f1 auroc average_precision brier ece log_loss'.split())
+    assert np.array(metrics['confusion']['matrix']).sum() == metrics['n'] and metrics['n_seen'] == 0
+    assert {p.name for p in (demo/'bundle').iterdir()} == {'config.json', 'model.onnx', 'model.safetensors', 'README.md', 'training_films.txt'}
+    for name in ('films.csv', 'history.csv', 'curves.png', 'findings.csv', 'report.html'): assert (demo/name).stat().st_size > 0, name
+    page = (demo/'report.html').read_text()
+    assert page.count('<svg') == 3 and '://' not in page.replace('http://www.w3.org', '').replace('https://matplotlib.org', '').replace('http://purl.org', '').replace('http://creativecommons.org', '')
+
+
+def test_predict_forms_agree(bonefrac, demo, films):
+    bundle = ('--bundle', demo/'bundle')
+    code, out, _ = bonefrac('predict', *films, *bundle, '--format', 'json')
+    assert code == 0
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [r['path'] for r in records] == [str(f) for f in films]
+    for r in records:
+        assert set(r) == {'path', 'answer', 'probability', 'classes', 'refused'} and r['refused'] is None
+        assert r['answer'] in ('fracture', 'doubt', 'no fracture') and 0 <= r['probability'] <= 1
+        assert r['probability'] == r['classes']['fractured'] and abs(sum(r['classes'].values()) - 1) < 1e-5
+    rows = list(csv.DictReader(io.StringIO(bonefrac('predict', *films, *bundle, '--format', 'csv')[1])))
+    assert [(r['path'], r['answer'], float(r['p_fractured'])) for r in rows] == [(r['path'], r['answer'], r['probability']) for r in records]
+    table = [line.split('\t') for line in bonefrac('predict', *films, *bundle)[1].splitlines()]
+    assert [(p, a) for p, a, _ in table] == [(r['path'], r['answer']) for r in records]
+    folder = bonefrac('predict', films[0].parent, *bundle, '--format', 'json')[1]
+    listed = bonefrac('predict', '-', *bundle, '--format', 'json', stdin='\n'.join(map(str, films)))[1]
+    assert folder == listed == out
+
+
+def test_heatmaps(bonefrac, demo, films, tmp_path):
+    code, _, _ = bonefrac('predict', *films[:2], '--bundle', demo/'bundle', '--heatmaps', tmp_path/'maps')
+    assert code == 0 and sorted(p.name for p in (tmp_path/'maps').iterdir()) == ['film0.png', 'film1.png']
+    assert Image.open(tmp_path/'maps'/'film0.png').mode == 'RGB'
+
+
+def test_bad_films_are_refused_one_by_one(bonefrac, demo, films, tmp_path):
+    (tmp_path/'a_letter.jpg').write_text('Dear colleague')
+    Image.open(films[0]).save(tmp_path/'b_whole.jpg')
+    (tmp_path/'b_truncated.jpg').write_bytes((tmp_path/'b_whole.jpg').read_bytes()[:3000]); (tmp_path/'b_whole.jpg').unlink()
+    (tmp_path/'c_empty.png').touch()
+    shutil.copy(films[1], tmp_path/'d.png'); shutil.copy(films[2], tmp_path/'e.png')
+    code, out, err = bonefrac('predict', tmp_path, '--bundle', demo/'bundle', '--format', 'json')
+    records = {Path(r['path']).name: r for r in map(json.loads, out.splitlines())}
+    assert code == 2 and 'Traceback' not in err
+    assert {n for n, r in records.items() if r['refused']} == {'a_letter.jpg', 'b_truncated.jpg', 'c_empty.png'}
+    assert all(r['answer'] == 'refused' and r['probability'] is None for r in records.values() if r['refused'])
+    for name, word in (('a_letter.jpg', 'not a picture'), ('b_truncated.jpg', 'truncated'), ('c_empty.png', 'empty')): assert word in records[name]['refused']
+
+
+@pytest.mark.parametrize('args, word', [
+    (('predict', 'film.png'), 'no bundle ships'), (('predict', 'film.png', '--bundle', 'nobody'), 'no bundle there'), (('predict', 'film.png', '--format', 'xml'), 'choose table'),
+    (('predict',), 'Missing argument'), (('train', 'nowhere', '--out', 'x'), 'no such folder'), (('train', 'phantoms:many', '--out', 'x'), 'phantoms:600'),
+    (('train', 'phantoms:60', '--out', 'x', '--arch', 'resnet5O', '--weights', 'none'), 'did you mean resnet50'), (('train', 'phantoms:60', '--out', 'x', '--epochs', '0'), '--epochs'),
+    (('train', 'phantoms:60', '--out', 'x', '--target', 'colour'), "no column 'colour'"), (('evaluate', 'nobody', 'phantoms:60', '--out', 'x'), 'no bundle there'),
+    (('models', 'zzz'), 'no backbone'), (('datasets', '--get', 'zzz'), 'no such set'), (('datasets', '--get', 'mura'), 'signed'), (('fly',), 'fly')])
+def test_wrong_use_gets_one_line(bonefrac, tmp_path, args, word):
+    code, out, err = bonefrac(*args, cwd=tmp_path)
+    lines = [line for line in err.splitlines() if line.startswith('bonefrac: ')]
+    assert code == 2 and len(lines) == 1 and word in lines[0] and 'Traceback' not in err, err
+
+
+@pytest.mark.parametrize('command', [(), ('predict',), ('train',), ('evaluate',), ('demo',), ('datasets',), ('models',)])
+def test_help(bonefrac, command):
+    code, out, _ = bonefrac(*command, '--help')
+    assert code == 0 and 'Usage' in out
+
+
+def test_lists(bonefrac):
+    assert all(name in bonefrac('datasets')[1] for name in ('fracatlas', 'multiregion', 'bonebreak10', 'mura', 'CC BY 4.0'))
+    assert 'mobilenetv2_100' in bonefrac('models')[1] and 'resnet50' in bonefrac('models', 'resnet50')[1].split()
+
+
+TRAIN = ('train', 'phantoms:150', '--arch', 'small_cnn', '--weights', 'none', '--size', 64, '--epochs', 3, '--batch-size', 16, '--lr', 0.003)
+
+
+def start(cache, out):
+    env = {**os.environ, 'BONEFRAC_CACHE': str(cache)}
+    return subprocess.Popen([Path(sys.executable).with_name('bonefrac'), *map(str, TRAIN), '--out', str(out)], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_epoch(process, out, epochs=1):
+    history = out/'checkpoint'/'history.csv'
+    for _ in range(1200):
+        if history.exists() and len(history.read_text().splitlines()) > epochs: return
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(.05)
+    raise AssertionError('no epoch within a minute')
+
+
+def test_a_killed_run_goes_on(bonefrac, cache, tmp_path):
+    out = tmp_path/'run'
+    process = start(cache, out)
+    wait_for_epoch(process, out)
+    process.kill(); process.wait()
+    assert 'holds a run already' in bonefrac(*TRAIN, '--out', out)[2]
+    assert 'lr was 0.003' in bonefrac(*TRAIN[:-1], .1, '--out', out, '--resume')[2]
+    code, said, err = bonefrac(*TRAIN, '--out', out, '--resume')
+    assert code == 0 and said.strip() == str(out/'bundle'), err
+    assert len((out/'history.csv').read_text().splitlines()) == 4
+    code, said, err = bonefrac('evaluate', out/'bundle', out/'films.csv', '--out', out/'eval')
+    assert code == 0 and 'area under the ROC curve' in said, err
+    assert not list(out.rglob('*.part'))
+
+
+def test_ctrl_c_keeps_the_best_so_far(cache, tmp_path):
+    out = tmp_path/'run'
+    process = start(cache, out)
+    wait_for_epoch(process, out)
+    process.send_signal(signal.SIGINT)
+    said, err = process.communicate(timeout=120)
+    assert process.returncode == 0 and 'keeping epoch' in said + err, err
+    assert (out/'bundle'/'config.json').exists()
+
+
+def test_evaluation_says_what_training_saw(bonefrac, demo, tmp_path):
+    code, said, err = bonefrac('evaluate', demo/'bundle', demo/'films.csv', '--split', 'train', '--out', tmp_path/'eval')
+    assert code == 0, err
+    metrics = json.loads((tmp_path/'eval'/'metrics.json').read_text())
+    assert metrics['n_seen'] == metrics['n'] > 0 and 'measure memory' in said
+
+
+def test_fine_tune_a_bundle(bonefrac, demo, tmp_path):
+    code, said, err = bonefrac('train', 'phantoms:150', '--init', demo/'bundle', '--size', 64, '--epochs', 1, '--target', 'region', '--out', tmp_path/'tuned', '--quiet')
+    assert code == 0, err
+    config = json.loads((tmp_path/'tuned'/'bundle'/'config.json').read_text())
+    assert config['classes'] == sorted(['forearm', 'hand', 'hip', 'lower leg', 'upper arm']) and config['architecture']['weights'] == 'bundle demo'
+
+
+def test_predict_never_loads_torch(demo, films, cache):
+    script = f"import sys; sys.argv = ['bonefrac', 'predict', {str(films[0])!r}, '--bundle', {str(demo/'bundle')!r}]; from bonefrac.cli import main; main()"
+    done = subprocess.run([sys.executable, '-X', 'importtime', '-c', script], capture_output=True, text=True, env={**os.environ, 'BONEFRAC_CACHE': str(cache)})
+    loaded = {line.rpartition('|')[2].strip().partition('.')[0] for line in done.stderr.splitlines() if line.startswith('import time:')}
+    assert done.returncode == 0 and 'onnxruntime' in loaded
+    assert not loaded & {'torch', 'fastai', 'timm', 'torchvision', 'sklearn', 'matplotlib', 'seaborn', 'streamlit'}
+
+
+def test_import_is_light():
+    script = "import sys, bonefrac; print(sorted({m.partition('.')[0] for m in sys.modules} & {'numpy', 'pandas', 'torch', 'PIL', 'onnxruntime', 'typer', 'fastai'}))"
+    assert subprocess.run([sys.executable, '-c', script], capture_output=True, text=True).stdout.strip() == '[]'

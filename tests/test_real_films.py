@@ -1,0 +1,41 @@
+"On real radiographs, where BONEFRAC_DATA names a folder that has them; CI sets it"
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+DATA = Path(os.environ.get('BONEFRAC_DATA', 'nowhere'))
+needs_data = pytest.mark.skipif(not (DATA/'fracatlas').is_dir(), reason='BONEFRAC_DATA names no folder with fracatlas: reading, training and deployment were not compared on real films')
+
+
+@needs_data
+def test_broken_films_are_the_known_ones(tmp_path):
+    from bonefrac.dataloaders import FilmCache, cached_films
+    from bonefrac.datasets import read_dataset
+    for name, broken in (('fracatlas', 59), ('multiregion', 12), ('bonebreak10', 0)):
+        films, _ = cached_films(read_dataset(DATA/name).films, cache=FilmCache(64, tmp_path), quiet=True)
+        assert (~films.ok).sum() == broken, name
+        assert films.note[~films.ok].str.contains('truncated').all()
+
+
+@needs_data
+def test_training_and_deployment_agree_on_every_test_film(tmp_path):
+    from bonefrac.dataloaders import FilmCache
+    from bonefrac.datasets import ensure_split, read_dataset
+    from bonefrac.export import export_bundle
+    from bonefrac.prediction import Predictor
+    from bonefrac.training import fit_recipe, fracture_learner, learner_probabilities
+    films = ensure_split(read_dataset(DATA/'fracatlas').films)
+    part = pd.concat([f.head(90) for _, f in films.groupby(['split', 'label'])])
+    weights = 'auto' if (Path(os.environ.get('BONEFRAC_WEIGHTS', 'nowhere'))/'mobilenetv2_100.json').is_file() else 'none'
+    learn = fracture_learner(part, 'mobilenetv2_100', 128, weights=weights, cache=FilmCache(128, tmp_path/'cache'), quiet=True)
+    fit_recipe(learn, 2, 1e-3, folder=tmp_path/'run', quiet=True)
+    bundle = export_bundle(learn, tmp_path/'bundle', 'test', data='fracatlas')
+    test = learn.dls.films[(learn.dls.films.split == 'test') & learn.dls.films.ok]
+    predictor = Predictor(bundle)
+    _, logits = learner_probabilities(learn, test)
+    found = predictor.findings(test, quiet=True)
+    assert len(test) > 150 and np.abs(predictor.probabilities(logits)[:, 1] - found['p_fractured']).max() < 1e-3
+    assert not found.seen.any()
