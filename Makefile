@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Notebooks are tested two at a time; each of them uses the threads that this leaves it.
 WORKERS ?= 2
 
-.PHONY: demo test lab docs readme notebooks check clean
+.PHONY: demo test lab docs notebooks clean
 
 $(STAMP): settings.ini pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -16,10 +16,9 @@ $(STAMP): settings.ini pyproject.toml setup.py
 demo: $(STAMP)
 	$(BIN)/bonefrac demo --out runs/demo
 
-# The notebooks, then pytest, then: is what is exported, cleaned and rendered in step with the notebooks?
+# The notebooks, then pytest, which also asks whether package, README and outputs are in step with the notebooks
 test: $(STAMP)
 	$(BIN)/nbdev-test --n-workers $(WORKERS)
-	$(BIN)/python tools/in_step.py
 	$(BIN)/python -m pytest tests
 
 lab: $(STAMP)
@@ -33,6 +32,7 @@ notebooks: $(STAMP)
 	$(BIN)/python tools/readme.py
 
 docs: $(STAMP)
+	@command -v quarto >/dev/null || { echo 'make docs needs Quarto on PATH: https://quarto.org/docs/get-started'; exit 2; }
 	$(BIN)/nbdev-docs
 
 clean:

@@ -6,8 +6,8 @@
 __all__ = ['auroc', 'BFloat16', 'precision_callbacks', 'BoxEvidence', 'fracture_learner', 'find_lr', 'TrainingRun', 'EpochLines',
            'fit_recipe', 'plot_history', 'learner_probabilities']
 
-# %% ../nbs/06_training.ipynb #f4138349
-import json, os, random, time
+# %% ../nbs/06_training.ipynb #319066ba
+import json, os, random, sys, time
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
@@ -50,15 +50,20 @@ class _Auroc(AccumMetric):
     "`auroc` over a whole validation pass"
     def __init__(self, multi): super().__init__(auroc, dim_argmax=None if multi else -1, activation=ActivationType.Sigmoid if multi else ActivationType.Softmax, to_np=True, flatten=False)
 
-# %% ../nbs/06_training.ipynb #607e581d
+# %% ../nbs/06_training.ipynb #852798dc
 class BFloat16(Callback):
     "Forward passes in bfloat16, on any device that has it"
-    order = MixedPrecision.order
+    order, autocast = MixedPrecision.order, None
     def before_batch(self):
         self.autocast = torch.autocast(self.dls.device.type, torch.bfloat16)
         self.autocast.__enter__()
     def after_pred(self): self.learn.pred = to_float(self.pred)
-    def after_loss(self): self.autocast.__exit__(None, None, None)
+    def after_loss(self): self.leave()
+
+    def leave(self):
+        "Back to 32 bits; also called where a batch was broken off"
+        if self.autocast: self.autocast.__exit__(None, None, None)
+        self.autocast = None
 
 def precision_callbacks(
     device:torch.device, # Where the net trains
@@ -68,7 +73,7 @@ def precision_callbacks(
     fast = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)() or getattr(torch.cpu, '_is_amx_tile_supported', bool)()
     return [BFloat16()] if device.type == 'cpu' and fast else []
 
-# %% ../nbs/06_training.ipynb #f72f4927
+# %% ../nbs/06_training.ipynb #6612122e
 class BoxEvidence(Callback):
     "Adds the loss of the evidence map against the boxes, which come as the second channel"
     order = BFloat16.order + 1
@@ -83,7 +88,8 @@ class BoxEvidence(Callback):
 
     def after_loss(self):
         if self.training: self.learn.loss_grad = self.loss_grad + self.weight * self._loss()
-    def after_fit(self): self.hook.remove()
+    def after_fit(self): self.leave()
+    def leave(self): self.hook.remove()
 
     def _loss(self):
         evidence = self.evidence.float()
@@ -244,22 +250,23 @@ class TrainingRun(Callback):
         "Put the best epoch's weights into the net"
         with safe_open(self.best_net, 'pt') as f: learn.model.load_state_dict({k: f.get_tensor(k) for k in f.keys()})
 
-# %% ../nbs/06_training.ipynb #4fbd92ff
+# %% ../nbs/06_training.ipynb #63dde6e1
 class EpochLines(Callback):
     "A progress bar for each epoch, and a line when it is done"
     order = TrainingRun.order + 1
     def __init__(self, progress, quiet=False): self.progress, self.quiet = progress, quiet
+    def before_fit(self): self.told = self.progress.done
     def before_train(self):
         self.bar = tqdm(total=len(self.dls.train), desc=f'epoch {self.progress.done + 1}/{self.progress.epochs}', unit='batch', leave=False, disable=self.quiet)
     def after_batch(self):
         if self.training: self.bar.update()
     def after_train(self): self.bar.close()
     def after_epoch(self):
-        if not self.progress.history or self.quiet: return
-        row = self.progress.history[-1]
-        tqdm.write(f"epoch {row['epoch'] + 1}/{self.progress.epochs}  " + '  '.join(f'{k} {v:.3f}' for k, v in row.items() if k not in ('epoch', 'seconds')) + f"  {row['seconds']:.0f} s")
+        if self.progress.done == self.told or self.quiet: return   # nothing new: an epoch that a resumed run skips
+        self.told, row = self.progress.done, self.progress.history[-1]
+        tqdm.write(f"epoch {row['epoch'] + 1}/{self.progress.epochs}  " + '  '.join(f'{k} {v:.3f}' for k, v in row.items() if k not in ('epoch', 'seconds')) + f"  {row['seconds']:.0f} s", file=sys.stderr)
 
-# %% ../nbs/06_training.ipynb #e5e0778b
+# %% ../nbs/06_training.ipynb #3688b3f7
 def fit_recipe(
     learn:Learner, # From `fracture_learner`
     epochs:int=8, # Passes over the training films
@@ -281,8 +288,9 @@ def fit_recipe(
     with learn.no_logging() if lines or quiet else nullcontext():
         try: _fit_phases(learn, run, head, epochs, lr, pretrained, cbs)
         except KeyboardInterrupt:
+            for cb in learn.cbs: getattr(cb, 'leave', bool)()
             if not run.history: raise
-            tqdm.write(f'stopped after {run.done} of {epochs} epochs; keeping epoch {run.best + 1}')
+            tqdm.write(f'stopped after {run.done} of {epochs} epochs; keeping epoch {run.best + 1}', file=sys.stderr)
     run.load_best(learn)
     return run
 
