@@ -101,7 +101,7 @@ def predict(
     refused = sum(r['refused'] is not None for r in show(records))
     if refused: _say(f'{refused} of {len(films)} films refused'); raise typer.Exit(2)
 
-# %% ../nbs/18_cli.ipynb #33e30f36
+# %% ../nbs/18_cli.ipynb #e72838b7
 def _data_name(data): return Path(data).name if Path(data).exists() else data
 
 def _licence(data):
@@ -119,15 +119,16 @@ def _same_run(out, settings, resume):
         k = changed[0]
         raise DatasetError(f"{out}: --resume needs the settings that the run began with; {k} was {before.get(k)!r}, not {settings[k]!r}")
 
-def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1, epochs=8, lr=1e-3, seed=42, init=None, boxes=False, **recipe):
+def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1, epochs=8, lr=1e-3, seed=42, init=None, boxes=False, split='auto', **recipe):
     warnings.filterwarnings('ignore')   # libraries' deprecations are not the user's business
     from bonefrac.bundle import find_bundle
     from bonefrac.datasets import DatasetError, ensure_split, read_dataset, save_csv
     from bonefrac.evaluation import save_json
-    settings = dict(data=_data_name(data), epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, init=init, boxes=boxes, **recipe)
+    if split not in ('auto', 'draw'): raise typer.BadParameter(f'--split {split}: choose auto or draw')
+    settings = dict(data=_data_name(data), split=split, epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, init=init, boxes=boxes, **recipe)
     _same_run(out, settings, resume)
     dataset = read_dataset(data)
-    films = ensure_split(dataset.films, seed=seed)
+    films = ensure_split(dataset.films, seed=seed, draw=split == 'draw')
     if boxes and not len(dataset.boxes): raise DatasetError(f'{data}: has no boxes to train on; leave out --boxes')
     if recipe['target'] not in films: raise DatasetError(f"{data}: no column {recipe['target']!r} to learn; the films have {', '.join(films)}")
     from bonefrac.export import export_bundle
@@ -141,14 +142,14 @@ def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1,
     plot_history(run.history).savefig(out/'curves.png', dpi=110)
     _say('exporting', quiet)
     minutes = round(sum(r['seconds'] for r in run.history) / 60, 1)
-    return export_bundle(learn, out/'bundle', out.name, data=settings['data'], licence=_licence(data), command=_command(settings), minutes=minutes, epochs=run.done, best_epoch=run.best + 1)
+    return export_bundle(learn, out/'bundle', out.name, data=settings['data'], licence=_licence(data), command=_command(settings), split=split, minutes=minutes, epochs=run.done, best_epoch=run.best + 1)
 
 def _command(settings):
     given = {k: v for k, v in settings.items() if k not in ('data',) and v != _TRAIN_DEFAULTS.get(k)}
     words = [f"--{ {'bs': 'batch-size'}.get(k, k.replace('_', '-')) }" + ('' if v is True else f' {v}') for k, v in given.items() if v is not None and v is not False]
     return ' '.join(['bonefrac train', settings['data'], *words, '--out runs/mine'])
 
-_TRAIN_DEFAULTS = dict(arch='mobilenetv2_100', epochs=8, bs=32, lr=1e-3, size=320, target='label', weights='auto', seed=42, freeze_epochs=1, label_smoothing=0., mixup=0., dropout=.2, wd=.01, weigh_classes=False, balanced=False, boxes=False, init=None)
+_TRAIN_DEFAULTS = dict(split='auto', arch='mobilenetv2_100', epochs=8, bs=32, lr=1e-3, size=320, target='label', weights='auto', seed=42, freeze_epochs=1, label_smoothing=0., mixup=0., dropout=.2, wd=.01, weigh_classes=False, balanced=False, boxes=False, init=None)
 
 @app.command()
 def train(
@@ -161,6 +162,7 @@ def train(
     lr:Annotated[float, typer.Option(min=1e-8, max=10, help='Highest learning rate of the head.')] = 1e-3,
     size:Annotated[int, typer.Option(min=32, max=2048, help='Side of the squares, pixels.')] = 320,
     target:Annotated[str, typer.Option(help='Column to learn: label, region, labels (several a film), or another of the table.')] = 'label',
+    split:Annotated[str, typer.Option(help='auto: the data\'s own split where it holds every class; draw: draw one by groups in any case.')] = 'auto',
     weights:Annotated[str, typer.Option(help='auto: pretrained; none: from nothing.')] = 'auto',
     freeze_epochs:Annotated[int, typer.Option(min=0, help='Of the epochs, with the pretrained body frozen.')] = 1,
     patience:Annotated[Optional[int], typer.Option(min=1, help='Stop after so many epochs without a better one.')] = None,
@@ -177,11 +179,11 @@ def train(
 ):
     "Fine-tune a net on films with labels and export it as a bundle."
     bundle = _train(data, out, resume, quiet, patience, freeze_epochs, epochs, lr, seed, init, arch=arch, size=size, bs=batch_size, target=target, weights=weights,
-                    label_smoothing=label_smoothing, mixup=mixup, dropout=dropout, wd=wd, weigh_classes=weigh_classes, balanced=balanced, boxes=boxes)
+                    label_smoothing=label_smoothing, mixup=mixup, dropout=dropout, wd=wd, weigh_classes=weigh_classes, balanced=balanced, boxes=boxes, split=split)
     _say(f'next: bonefrac evaluate {bundle.folder} {data} --out {out}/eval', quiet)
     typer.echo(str(bundle.folder))
 
-# %% ../nbs/18_cli.ipynb #07d55047
+# %% ../nbs/18_cli.ipynb #7177baec
 def _evaluate(bundle, data, split, out, quiet=False):
     warnings.filterwarnings('ignore')
     from bonefrac.bundle import find_bundle
@@ -194,7 +196,9 @@ def _evaluate(bundle, data, split, out, quiet=False):
     films, target = read_dataset(data).films, bundle.config['target']
     if target not in films: raise DatasetError(f"{data}: no column {target!r}, which {bundle.name} was trained to tell; the films have {', '.join(films)}")
     if bundle.config.get('multi'): raise DatasetError(f'{bundle.name}: tells several findings a film, which cannot be evaluated yet; bonefrac predict answers with it')
-    if split != 'all': films = ensure_split(films, seed=bundle.config['training']['recipe']['seed'])
+    training = bundle.config['training']
+    same_drawing = training.get('split') == 'draw' and training['data'] == _data_name(str(data))
+    if split != 'all': films = ensure_split(films, seed=training['recipe']['seed'], draw=same_drawing)
     films = films[(films[target] != '') & ((films.split == split) | (split == 'all'))].reset_index(drop=True)
     if not len(films): raise DatasetError(f'{data}: no labelled film in split {split!r}; choose another with --split')
     findings = Predictor(bundle).findings(films, quiet)
@@ -215,7 +219,7 @@ def evaluate(
     typer.echo(_evaluate(bundle, data, split, out, quiet))
     _say(f'next: open {out}/report.html', quiet)
 
-# %% ../nbs/18_cli.ipynb #365400ef
+# %% ../nbs/18_cli.ipynb #8b2377d2
 @app.command()
 def demo(
     out:Out = Path('runs/demo'),
@@ -228,7 +232,7 @@ def demo(
     (out/'train.json').unlink(missing_ok=True)
     data = f'phantoms:{films}'
     _say(f'drawing {films} phantoms', quiet)
-    bundle = _train(data, out, epochs=epochs, quiet=quiet, lr=5e-3, **{k: v for k, v in _TRAIN_DEFAULTS.items() if k not in ('epochs', 'lr', 'seed', 'freeze_epochs', 'init', 'arch', 'size', 'weights', 'boxes')}, arch='small_cnn', size=160, weights='none', boxes=True)
+    bundle = _train(data, out, quiet=quiet, **_TRAIN_DEFAULTS | dict(epochs=epochs, lr=5e-3, arch='small_cnn', size=160, weights='none', boxes=True))
     typer.echo(_evaluate(bundle.folder, data, 'test', out, quiet))
     _say(f'left in {out}: report.html, metrics.json, bundle/\nnext: bonefrac predict FILM --bundle {bundle.folder}', quiet)
 

@@ -200,7 +200,7 @@ def film_augmentations(
     "The augmentations that leave a fracture a fracture"
     return aug_transforms(do_flip=mirror, max_rotate=turn, min_zoom=1 / zoom, max_zoom=zoom, max_lighting=light, max_warp=warp, pad_mode='zeros')
 
-# %% ../nbs/04_dataloaders.ipynb #9b3f5b24
+# %% ../nbs/04_dataloaders.ipynb #068a9326
 def _check_groups(films):
     "A group in two splits makes every figure a measure of memory"
     used = films[(films.group != '') & (films.split != '')]
@@ -208,7 +208,7 @@ def _check_groups(films):
     if (torn > 1).any():
         name = torn[torn > 1].index[0]
         where = ' and '.join(sorted(used.split[used.group == name].unique()))
-        raise DatasetError(f"group {name!r} lies in {where} ({(torn > 1).sum()} groups are torn apart so); draw the split anew with bonefrac.datasets.draw_split")
+        raise DatasetError(f"group {name!r} lies in {where} ({(torn > 1).sum()} groups are torn apart so); draw a split that keeps them together: bonefrac train --split draw, or ensure_split(films, draw=True)")
 
 def _check_classes(films, vocab, target):
     if len(vocab) < 2: raise DatasetError(f"column {target!r} holds {len(vocab)} classes ({', '.join(vocab) or 'none'}); two or more are needed to learn from")

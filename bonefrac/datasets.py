@@ -451,14 +451,16 @@ def draw_split(
         count[split[key]] += sizes[key]
     return films.assign(split=keys.map(split).reindex(films.index).fillna(''))
 
-# %% ../nbs/02_datasets.ipynb #54b6b418
+# %% ../nbs/02_datasets.ipynb #fc18fb0e
 def ensure_split(
     films:pd.DataFrame, # A films table
     valid:float=.15, # Share of films for validation, where it has to be drawn
     test:float=.15, # Share of films for the test, likewise
     seed:int=42, # Of the drawing
+    draw:bool=False, # Draw in any case, for a published split that tears groups apart
 ) -> pd.DataFrame: # With train, valid and test in `split`
     "A table that can be trained on: its own split where that holds every class, else one drawn by groups"
+    if draw: return draw_split(group_copies(films), valid, test, seed)
     held = {s: set(films.label[films.split == s]) - {''} for s in SPLITS}
     every = set(films.label) - {''}
     if held['train'] == held['valid'] == every and not held['test']: return ensure_split(films.assign(split=films.split.replace('valid', 'test')), valid, test, seed)
