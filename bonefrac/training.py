@@ -73,7 +73,7 @@ def precision_callbacks(
     fast = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)() or getattr(torch.cpu, '_is_amx_tile_supported', bool)()
     return [BFloat16()] if device.type == 'cpu' and fast else []
 
-# %% ../nbs/06_training.ipynb #6612122e
+# %% ../nbs/06_training.ipynb #64bb5d12
 class BoxEvidence(Callback):
     "Adds the loss of the evidence map against the boxes, which come as the second channel"
     order = BFloat16.order + 1
@@ -82,7 +82,7 @@ class BoxEvidence(Callback):
         positive_weight:float=8., # Of a broken place against an unbroken one
     ): self.weight, self.positive_weight = weight, positive_weight
 
-    def before_fit(self): self.hook = self.model.head.register_forward_hook(lambda m, args, out: setattr(self, 'evidence', out))
+    def before_fit(self): self.hook = self.model.head.register_forward_hook(lambda m, args, out: setattr(self, 'local_logits', out))
     def before_batch(self):
         if self.training: self.mask, self.learn.xb = self.x[:, 1:], (self.x[:, :1],)
 
@@ -92,7 +92,7 @@ class BoxEvidence(Callback):
     def leave(self): self.hook.remove()
 
     def _loss(self):
-        evidence = self.evidence.float()
+        evidence = self.local_logits.float()
         logit, covered = evidence[:, 1] - evidence[:, 0], adaptive_avg_pool2d(torch.Tensor(self.mask), evidence.shape[2:])[:, 0]
         most = covered.amax((1, 2), keepdim=True)
         broken = ((covered >= most / 2) & (covered > .01)).float()

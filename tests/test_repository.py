@@ -55,6 +55,7 @@ def test_notebook_was_run_and_asserts(notebook):
     source = '\n'.join(''.join(c['source']) for c in code)
     if '#| export' in source: assert 'test_eq' in source or 'assert ' in source
     assert (ROOT/notebook).stat().st_size < 1_500_000
+    assert 'site-packages' not in (ROOT/notebook).read_text(encoding='utf-8'), 'a stored warning with a path of one machine'
 
 
 def test_nothing_that_unpickles():
