@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['app', 'Quiet', 'Out', 'DataArg', 'main', 'predict', 'train', 'evaluate', 'demo', 'datasets', 'models']
 
-# %% ../nbs/18_cli.ipynb #b4730c3a
-import csv, json, logging, os, shutil, signal, sys, warnings
+# %% ../nbs/18_cli.ipynb #f12a8d62
+import csv, json, logging, shutil, signal, sys, warnings
 from pathlib import Path
 from typing import Annotated, Optional
 

@@ -6,8 +6,8 @@
 __all__ = ['FilmCache', 'FilmDataset', 'box_in_square', 'FilmDL', 'film_augmentations', 'cached_films', 'film_dataloaders',
            'class_weights']
 
-# %% ../nbs/04_dataloaders.ipynb #0031fe08
-import os, random, sqlite3
+# %% ../nbs/04_dataloaders.ipynb #e2b06d88
+import os, sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from .datasets import DatasetError, cache_home, class_names, digest
 from .radiographs import PREPROCESSING, RadiographError, letterbox, letterbox_frame, read_radiograph
 
-# %% ../nbs/04_dataloaders.ipynb #c8372b0e
+# %% ../nbs/04_dataloaders.ipynb #bb8c118b
 class FilmCache:
     "The letterboxed squares of films, on disk and memory-mapped"
     def __init__(self,
@@ -43,9 +43,11 @@ class FilmCache:
     def _database(self): return sqlite3.connect(self.index, timeout=120, isolation_level=None)
 
     def _forget_lost(self, db):
-        "Somebody deleted or cut the squares: what is missing is read again"
+        "Somebody deleted or cut the squares: what is missing is read again; no other run may write meanwhile"
+        db.execute('begin immediate')
         whole = self.raw.stat().st_size // self.size**2 if self.raw.exists() else 0
         db.execute('delete from squares where slot >= ?', (whole,))
+        db.execute('commit')
 
     @property
     def pixels(self) -> np.ndarray: # (n, size, size) uint8, read-only

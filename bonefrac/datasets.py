@@ -9,8 +9,8 @@ __all__ = ['COLUMNS', 'SPLITS', 'SUFFIXES', 'FRACTURED', 'NOT_FRACTURED', 'LAYOU
            'read_folder', 'cache_home', 'data_home', 'read_dataset', 'PublicSet', 'public_sets', 'fetch', 'unzip',
            'download', 'digest', 'connected', 'group_copies', 'draw_split', 'ensure_split']
 
-# %% ../nbs/02_datasets.ipynb #318ba167
-import csv, hashlib, json, os, re, shutil, tempfile, urllib.error, urllib.request, zipfile
+# %% ../nbs/02_datasets.ipynb #0eab201e
+import csv, hashlib, json, os, re, shutil, urllib.error, urllib.request, zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

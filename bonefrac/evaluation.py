@@ -7,8 +7,8 @@ __all__ = ['METRICS', 'EvaluationError', 'Answers', 'bootstrap_weights', 'figure
            'per_region', 'calibration_table', 'three_way', 'save_json', 'plot_confusion', 'roc_points', 'plot_roc',
            'plot_calibration']
 
-# %% ../nbs/10_evaluation.ipynb #7438a5aa
-import json, math
+# %% ../nbs/10_evaluation.ipynb #fb84c4df
+import json
 from pathlib import Path
 
 import matplotlib.pyplot as plt

@@ -5,19 +5,18 @@
 # %% auto #0
 __all__ = ['fit_temperature', 'operating_points', 'to_onnx', 'export_bundle']
 
-# %% ../nbs/08_export.ipynb #db789c9e
-import io, json, tempfile, warnings
+# %% ../nbs/08_export.ipynb #251f019c
+import io, tempfile, warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-import pandas as pd
 import torch
 from fastai.learner import Learner
 from safetensors.torch import save as as_safetensors
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import log_softmax, softmax
 from sklearn.metrics import roc_curve
 from torch import nn
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PHANTOMS', 'FRACTURE_TYPES', 'REGIONS', 'Bone', 'Piece', 'Fracture', 'Anatomy', 'Phantom', 'phantom', 'phantom_films']
 
-# %% ../nbs/01_phantoms.ipynb #7b21cd0f
+# %% ../nbs/01_phantoms.ipynb #1ce7eaea
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Callable
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import gaussian_filter
 
 # %% ../nbs/01_phantoms.ipynb #12ae7522
 PHANTOMS = 1   # version of what is drawn

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['Predictor', 'expand_paths']
 
-# %% ../nbs/09_prediction.ipynb #b36d38be
-import json, os
+# %% ../nbs/09_prediction.ipynb #789f163a
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
