@@ -6,8 +6,8 @@
 __all__ = ['COLUMNS', 'SPLITS', 'SUFFIXES', 'FRACTURED', 'NOT_FRACTURED', 'LAYOUTS', 'PUBLIC_SETS', 'DatasetError', 'Dataset',
            'films_table', 'normal_label', 'normal_split', 'class_names', 'film_files', 'read_class_folders',
            'read_roboflow', 'read_annotations_csv', 'read_fracatlas', 'read_mura', 'read_films_csv', 'save_csv',
-           'read_folder', 'cache_home', 'data_home', 'read_dataset', 'PublicSet', 'public_sets', 'fetch', 'unzip',
-           'download', 'digest', 'connected', 'group_copies', 'draw_split', 'ensure_split']
+           'save_json', 'read_folder', 'cache_home', 'data_home', 'read_dataset', 'PublicSet', 'public_sets', 'fetch',
+           'unzip', 'download', 'digest', 'connected', 'group_copies', 'draw_split', 'ensure_split']
 
 # %% ../nbs/02_datasets.ipynb #0eab201e
 import csv, hashlib, json, os, re, shutil, urllib.error, urllib.request, zipfile
@@ -227,7 +227,7 @@ def read_mura(
             rows.append(dict(path=str(path), label='abnormal' if sign == 'positive' else 'normal', split=split, region=region.lower(), group=patient))
     return Dataset(films_table(rows, 'mura'), _boxes_table(), 'MURA') if rows else None
 
-# %% ../nbs/02_datasets.ipynb #ec418355
+# %% ../nbs/02_datasets.ipynb #9a21e8e8
 def read_films_csv(
     path:str|Path, # A CSV with at least the column `path`
 ) -> pd.DataFrame: # The films table; labels and splits in bonefrac's spelling
@@ -237,8 +237,17 @@ def read_films_csv(
     except (ValueError, OSError) as e: raise DatasetError(f'{path}: cannot be read as CSV ({e}); save it as comma-separated UTF-8') from None
     if 'path' not in films: raise DatasetError(f"{path}: no column 'path'; name the column with the files so")
     if 'split' in films: films['split'] = films['split'].map(normal_split)
-    films['path'] = [str(path.parent/p) if not os.path.isabs(p) and (path.parent/p).exists() else p for p in films['path']]
+    films['path'] = _beside(path, films['path'])
     return films_table(films)
+
+def _beside(table, paths): return [str(table.parent/p) if not os.path.isabs(p) and (table.parent/p).exists() else p for p in paths]
+
+def _boxes_beside(table):
+    "The boxes that an audit wrote next to its films.csv"
+    boxes = table.with_name('boxes.csv')
+    if not boxes.is_file(): return _boxes_table()
+    found = pd.read_csv(boxes, dtype={'path': str})
+    return found.assign(path=_beside(table, found.path))
 
 def save_csv(
     table:pd.DataFrame, # Any table
@@ -248,6 +257,16 @@ def save_csv(
     path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'{path.name}.{os.getpid()}.part')
     table.to_csv(part, index=False)
+    part.replace(path)
+
+def save_json(
+    data:dict, # JSON-able; numbers that are not finite are refused
+    path:str|Path, # Where it goes
+):
+    "Write JSON whole or not at all"
+    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'{path.name}.{os.getpid()}.part')
+    part.write_text(json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + '\n', encoding='utf-8')
     part.replace(path)
 
 # %% ../nbs/02_datasets.ipynb #1db39402
@@ -270,7 +289,7 @@ def read_folder(
     raise DatasetError(f'{root}: {count} pictures in no layout that is known; looked for ' + ' | '.join(LAYOUTS) +
                        '. Sort the films into one folder per class, or give a CSV with columns path and label')
 
-# %% ../nbs/02_datasets.ipynb #fe46ffd6
+# %% ../nbs/02_datasets.ipynb #7c6efb12
 def cache_home() -> Path: # `BONEFRAC_CACHE`, else ~/.cache/bonefrac
     "Where phantoms, downloads and decoded films are kept; safe to delete at any time"
     return Path(os.environ.get('BONEFRAC_CACHE') or Path.home()/'.cache'/'bonefrac')
@@ -292,7 +311,7 @@ def read_dataset(
     data = str(data)
     if data.startswith('phantoms:'): return _read_phantoms(data.partition(':')[2])
     if Path(data).is_dir(): return read_folder(data)
-    if Path(data).is_file(): return Dataset(read_films_csv(data), _boxes_table(), 'films CSV')
+    if Path(data).is_file(): return Dataset(read_films_csv(data), _boxes_beside(Path(data)), 'films CSV')
     if data in PUBLIC_SETS: return read_folder(download(data))
     raise DatasetError(f"{data}: no such folder, CSV or public set; public sets are {', '.join(PUBLIC_SETS)}, and phantoms:600 draws 600 films")
 
