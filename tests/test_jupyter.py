@@ -1,0 +1,78 @@
+"The review widget in a real JupyterLab, in a real browser"
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason='no chromium on PATH: the widget was not driven in a browser (Debian: apt-get install chromium)')
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+@pytest.fixture
+def lab(tmp_path):
+    "A JupyterLab server with a notebook that reviews six phantoms; (its address, its folder)"
+    from bonefrac.phantoms import phantom_films
+    films, _ = phantom_films(6, tmp_path/'films')
+    p = [.9, .2, .7, .4, .6, .1]
+    films.assign(**{'p_not fractured': p, 'p_fractured': [1 - q for q in p], 'seen': False}).to_csv(tmp_path/'findings.csv', index=False)
+    source = "import pandas as pd\nfrom bonefrac.review import Review\nReview(pd.read_csv('findings.csv', keep_default_na=False), decisions='decisions.csv')"
+    cell = dict(cell_type='code', id='review', metadata={}, execution_count=None, outputs=[], source=source)
+    (tmp_path/'review.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)))
+    port = free_port()
+    env = {**os.environ, 'HOME': str(tmp_path), 'JUPYTER_CONFIG_DIR': str(tmp_path/'config')}
+    server = subprocess.Popen([Path(sys.executable).with_name('jupyter'), 'lab', '--no-browser', f'--port={port}', '--IdentityProvider.token=', '--allow-root', f'--ServerApp.root_dir={tmp_path}'],
+                              cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f'http://127.0.0.1:{port}'
+    for _ in range(240):
+        try: urllib.request.urlopen(f'{address}/api', timeout=2); break
+        except OSError: time.sleep(.25)
+    yield address, tmp_path
+    server.terminate(); server.wait(20)
+
+
+def open_review(page, address):
+    "Open the notebook, run its cell, wait for the film"
+    page.goto(f'{address}/lab/tree/review.ipynb?reset')
+    page.wait_for_selector('.jp-Notebook .jp-CodeCell', timeout=90_000)
+    page.locator('.jp-Notebook .jp-CodeCell .jp-InputArea-editor').first.click()
+    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=90_000)
+    page.keyboard.press('Shift+Enter')
+    page.wait_for_selector('.bonefrac-review img', timeout=90_000)
+
+
+@needs_browser
+def test_three_decisions_by_key_survive_a_reload(lab):
+    from playwright.sync_api import sync_playwright
+    address, folder = lab
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
+        page = browser.new_page(viewport=dict(width=1280, height=900))
+        open_review(page, address)
+        for i, key in enumerate('lmu', 1):
+            page.locator('.bonefrac-review img').hover()
+            page.locator('.bonefrac-review img').click()
+            page.keyboard.press(key)
+            page.wait_for_selector(f'.bonefrac-review >> text="{i + 1} of 6"', timeout=30_000)
+        decided = pd.read_csv(folder/'decisions.csv')
+        assert decided.decision.tolist() == ['label wrong', 'model wrong', 'unclear']
+        page.on('dialog', lambda d: d.accept())
+        page.reload()
+        open_review(page, address)
+        assert '3 decided' in page.locator('.bonefrac-review').inner_text() and '4 of 6' in page.locator('.bonefrac-review').inner_text()
+        if shots := os.environ.get('BONEFRAC_SCREENSHOTS'): page.screenshot(path=f'{shots}/review.png')
+        browser.close()
+    assert pd.read_csv(folder/'decisions.csv').equals(decided)
