@@ -6,8 +6,8 @@
 __all__ = ['AUDIT', 'SIDE', 'SHORTEST', 'WIDEST', 'KEYPOINTS', 'WORDS', 'EXACT', 'PROVEN', 'film_facts', 'colour_marks',
            'ring_descriptor', 'keypoints', 'mirrored', 'Signature', 'unfit', 'film_signature', 'SignatureStore',
            'word_descriptors', 'nearest', 'candidates', 'fine_agreement', 'Match', 'match_films', 'find_pairs',
-           'radiographs_of', 'groups', 'leaks', 'label_conflicts', 'clean_split', 'shortcut_features', 'shortcuts',
-           'balance', 'Audit', 'audit', 'save_audit']
+           'second_look', 'radiographs_of', 'groups', 'leaks', 'label_conflicts', 'clean_split', 'shortcut_features',
+           'shortcuts', 'balance', 'Audit', 'audit', 'save_audit']
 
 # %% ../nbs/03_audit.ipynb #7ad9bff0
 import hashlib, io, json, os, sqlite3, time
@@ -34,8 +34,8 @@ from tqdm.auto import tqdm
 from .datasets import Dataset, DatasetError, connected, digest, draw_split, read_dataset, save_csv, save_json
 from .radiographs import FORMATS, RadiographError, is_dicom, letterbox, letterbox_frame, read_bytes, read_radiograph
 
-# %% ../nbs/03_audit.ipynb #fb0b79d8
-AUDIT = 1          # version of what is kept of a film and of how films are compared
+# %% ../nbs/03_audit.ipynb #7ed109ec
+AUDIT = 2          # version of what is kept of a film and of how films are compared
 SIDE = 256         # of the square in which films are compared, pixels
 SHORTEST = 100     # a film with a shorter side shows too little to be diagnosed, pixels
 WIDEST = 5         # a film of a more extreme aspect is no whole film
@@ -325,7 +325,7 @@ def fine_agreement(
     overlap = inside.sum() / max(1, min((film > 0).sum(), (other > 0).sum()))
     return float(np.percentile(local[shown], 25)) if overlap > .4 and shown.sum() > 200 else 0.
 
-# %% ../nbs/03_audit.ipynb #76f68276
+# %% ../nbs/03_audit.ipynb #5fceb87f
 class Match(NamedTuple):
     "How one film lies over another"
     score: float         # 0 to 1, see above; from `PROVEN` on the films are one radiograph
@@ -339,14 +339,19 @@ def _alike(a, b):
     good = [m[0] for m in pairs if len(m) == 2 and m[0].distance < .85 * m[1].distance]
     return b[0][[m.queryIdx for m in good]], a[0][[m.trainIdx for m in good]]
 
-def _map(a, b, flip):
+def _map(here, there, flip):
     "(share of the keypoint pairs that meet within a pixel, the affine map from b to a), or (0, None)"
-    here, there = _alike((a.points, a.looks), (b.points, mirrored(b.looks) if flip else b.looks))
     if len(here) < 6: return 0, None
     found, agreeing = cv2.estimateAffine2D(here, there, ransacReprojThreshold=3, maxIters=1000)
     if found is None or agreeing.sum() < 6 or not _plausible(found, flip): return 0, None
     meet = np.linalg.norm(here @ found[:, :2].T + found[:, 2] - there, axis=1) < 1
     return (float(meet.mean()), found) if _spread(there[meet]) > .02 else (0, None)
+
+def _best_map(a, b):
+    "(share that meets, map or None, mirrored?); where keypoints clearly speak for one of the two, the other is not tried"
+    alike = {flip: _alike((a.points, a.looks), (b.points, mirrored(b.looks) if flip else b.looks)) for flip in (False, True)}
+    most = max(len(here) for here, _ in alike.values())
+    return max(((*_map(*pair, flip), flip) for flip, pair in alike.items() if 2 * len(pair[0]) >= most), key=lambda m: m[0])
 
 def _spread(points):
     "Share of the square that the points span: those on one lead letter span next to nothing"
@@ -361,18 +366,24 @@ def _describe(m, flip, score):
     turn = m[:, :2] @ np.diag([-1, 1]) if flip else m[:, :2]
     return Match(round(score, 3), round(float(np.degrees(np.arctan2(turn[1, 0] - turn[0, 1], turn[0, 0] + turn[1, 1]))), 1), round(float(np.sqrt(abs(np.linalg.det(m[:, :2])))), 3), flip)
 
+def _laid_over(a, b):
+    if min(len(a.points), len(b.points)) < 6: return None
+    meet, m, flip = _best_map(a, b)
+    if m is None: return None
+    fine = fine_agreement(a.square, b.square, m) if meet + 1 >= 2 * PROVEN else 0   # else it could not help
+    return _describe(m, flip, (meet + fine) / 2)
+
+def _turned_round(m): return m._replace(angle=m.angle if m.mirrored else -m.angle, scale=round(1 / m.scale, 3))
+
 def match_films(
     a:Signature, # Of a film that can be read
     b:Signature, # Of another
 ) -> Match|None: # None where no map lays one over the other
-    "Lay `b` over `a`, mirrored if need be, and say how well they agree"
-    if min(len(a.points), len(b.points)) < 6: return None
-    (meet, m), (meet_flip, m_flip) = _map(a, b, False), _map(a, b, True)
-    flip = meet_flip > meet
-    if flip: meet, m = meet_flip, m_flip
-    if m is None: return None
-    fine = fine_agreement(a.square, b.square, m) if meet + 1 >= 2 * PROVEN else 0   # else it could not help
-    return _describe(m, flip, (meet + fine) / 2)
+    "Lay `b` over `a`, mirrored if need be, and say how well they agree; where that is close, `a` over `b` too"
+    found = _laid_over(a, b)
+    if found is None or not PROVEN - .1 <= found.score < PROVEN: return found
+    other = _laid_over(b, a)
+    return _turned_round(other) if other and other.score > found.score else found
 
 # %% ../nbs/03_audit.ipynb #fcc7f798
 _PATIENCE = 6   # proofs that a film may fail before it counts as alone
@@ -430,6 +441,27 @@ def find_pairs(
                     else: failed[list(asked[i, j])] += 1
                 bar.update(len(part))
             tried.update(asked)
+    return pd.DataFrame(rows, columns=['a', 'b', 'kind', *Match._fields])
+
+# %% ../nbs/03_audit.ipynb #009e6fbc
+def second_look(
+    store:SignatureStore, # Has the films
+    train:list[str], # Digests of training films, each once
+    held:list[str], # Digests of films held out, each once
+    k:int=10, # How many of the nearest, in each of three ways
+    quiet:bool=False, # No progress bar
+) -> pd.DataFrame: # As `find_pairs`: every proven pair of a film held out (b) and one of train (a)
+    "Look for what the first look has missed, where it would matter"
+    if not train or not held: return pd.DataFrame(columns=['a', 'b', 'kind', *Match._fields])
+    rings, (words, flipped) = np.stack([store.get(key).rings for key in train + held]), word_descriptors(store, train + held)
+    ranked = np.hstack([nearest(x[:len(train)], y[len(train):], min(k, len(train))) for x, y in ((rings, rings), (words, words), (words, flipped))])
+    asked = [(train[j], key) for key, row in zip(held, ranked) for j in dict.fromkeys(row) if j >= 0]
+    rows = []
+    with ThreadPoolExecutor(_threads()) as pool, tqdm(total=len(asked), desc='second look', unit='pair', disable=quiet) as bar:
+        for part in chunked(asked, 512):
+            proven = [(p, m) for p, m in zip(part, _prove(store, part, pool)) if m is not None and m.score >= PROVEN]
+            rows += [dict(a=a, b=b, kind=_kind(m), **m._asdict()) for (a, b), m in proven]
+            bar.update(len(part))
     return pd.DataFrame(rows, columns=['a', 'b', 'kind', *Match._fields])
 
 # %% ../nbs/03_audit.ipynb #7b6561a3
@@ -657,7 +689,7 @@ def headline(self:Audit) -> str:
     if a := s['shortcuts']: said.append(f"Without looking at bone the label can be told with an area under the ROC curve of {a['value']:.2f} ({a['low']:.2f} to {a['high']:.2f}); 0.5 would be clean.")
     return ' '.join(said)
 
-# %% ../nbs/03_audit.ipynb #f0c0e35e
+# %% ../nbs/03_audit.ipynb #8413cb50
 @patch
 def _repr_markdown_(self:Audit): return self.headline
 
@@ -683,13 +715,19 @@ def _with_reasons(films, facts):
 def _facts_table(films, facts):
     return pd.DataFrame([dict(path=p, digest=d) | {k: v for k, v in facts.get(d, {}).items() if k not in ('reason', 'pixels')} for p, d in zip(films.path, films.digest)], index=films.index)
 
-def _signed(films, store, quiet):
-    "Films with digest, reasons and radiograph; the proven pairs; the facts"
-    films = films.assign(digest=store.add(films.path, quiet))
-    facts = store.facts()
-    films = _with_reasons(films, facts)
-    pairs = find_pairs(store, list(dict.fromkeys(films.digest[films.ok])), quiet)
-    return films.assign(radiograph=radiographs_of(films.digest.where(films.ok, '').tolist(), pairs)), pairs, facts
+def _joined(films, pairs):
+    "`radiograph` and `group` from what is proven"
+    return groups(films.assign(radiograph=radiographs_of(films.digest.where(films.ok, '').tolist(), pairs)))
+
+def _split_looked_at_twice(films, pairs, store, quiet, **split):
+    "(films with a clean split, all pairs): drawn, looked at again, and drawn anew as long as something is found"
+    for _ in range(5):
+        clean = clean_split(_joined(films, pairs), **split)
+        of = lambda *names: list(dict.fromkeys(clean.digest[clean.split.isin(names)]))
+        more = second_look(store, of('train'), of('valid', 'test'), quiet=quiet)
+        if not len(more): break
+        pairs = pd.concat([pairs, more], ignore_index=True)
+    return clean, pairs
 
 def audit(
     data, # What `read_dataset` takes: a folder, a films CSV, a public set's name, `phantoms:N`, a films table, a `Dataset`
@@ -703,11 +741,15 @@ def audit(
 ) -> Audit: # All findings; raises `DatasetError` where `data` cannot be read
     "Look at every film of a dataset, find what is wrong with it, and draw a clean split"
     start, dataset, store = time.perf_counter(), data if isinstance(data, Dataset) else read_dataset(data), SignatureStore(store)
-    try: films, pairs, facts = _signed(dataset.films, store, quiet)
+    try:
+        films = dataset.films.assign(digest=store.add(dataset.films.path, quiet))
+        facts = store.facts()
+        films = _with_reasons(films, facts)
+        pairs = find_pairs(store, list(dict.fromkeys(films.digest[films.ok])), quiet)
+        clean, pairs = _split_looked_at_twice(films, pairs, store, quiet, valid=valid, test=test, folds=folds, seed=seed)
     finally: store.close()
-    films = groups(films)
+    films = _joined(films, pairs)
     published, table = films.assign(split=_published(films)), _facts_table(films, facts)
-    clean = clean_split(films, valid, test, folds, seed)
     return Audit(clean, dataset.boxes, _by_path(films[films.ok], pairs), leaks(published, pairs), label_conflicts(published), _marks(films, table), shortcuts(films, facts), table,
                  name or (data if isinstance(data, str) else ''), round(time.perf_counter() - start, 1))
 

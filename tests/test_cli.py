@@ -18,12 +18,13 @@ from PIL import Image
 def test_demo_leaves_what_it_says(demo):
     metrics = json.loads((demo/'metrics.json').read_text())
     assert {'n', 'threshold', 'metrics', 'per_class', 'per_region', 'confusion', 'calibration'} <= set(metrics)
-    assert set(metrics['metrics']) == set('accuracy balanced_accuracy sensitivity specificity precision f1 auroc average_precision brier ece log_loss'.split())
+    assert set(metrics['metrics']) == set('accuracy balanced_accuracy sensitivity specificity precision npv f1 kappa top2 auroc average_precision brier ece log_loss'.split())
+    assert {p.name for p in (demo/'audit').iterdir()} == {'films.csv', 'boxes.csv', 'audit.json', 'audit.html', 'signatures.sqlite'}
     assert np.array(metrics['confusion']['matrix']).sum() == metrics['n'] and metrics['n_seen'] == 0
     assert {p.name for p in (demo/'bundle').iterdir()} == {'config.json', 'model.onnx', 'model.safetensors', 'README.md', 'training_films.txt'}
     for name in ('films.csv', 'history.csv', 'curves.png', 'findings.csv', 'report.html'): assert (demo/name).stat().st_size > 0, name
     page = (demo/'report.html').read_text()
-    assert page.count('<svg') == 3 and '://' not in page.replace('http://www.w3.org', '').replace('https://matplotlib.org', '').replace('http://purl.org', '').replace('http://creativecommons.org', '')
+    assert page.count('<svg') >= 6 and '://' not in page.replace('http://www.w3.org', '').replace('https://matplotlib.org', '').replace('http://purl.org', '').replace('http://creativecommons.org', '')
 
 
 def test_predict_forms_agree(bonefrac, demo, films):
