@@ -9,7 +9,7 @@ __all__ = ['AUDIT', 'SIDE', 'SHORTEST', 'WIDEST', 'KEYPOINTS', 'WORDS', 'EXACT',
            'second_look', 'radiographs_of', 'groups', 'leaks', 'label_conflicts', 'clean_split', 'shortcut_features',
            'shortcuts', 'balance', 'Audit', 'audit', 'save_audit']
 
-# %% ../nbs/03_audit.ipynb #7ad9bff0
+# %% ../nbs/03_audit.ipynb #ccd06fb2
 import hashlib, io, json, os, sqlite3, time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,6 +29,7 @@ from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
+from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from .datasets import Dataset, DatasetError, connected, digest, draw_split, read_dataset, save_csv, save_json
@@ -168,7 +169,7 @@ def film_signature(
     square = letterbox(film.pixels, SIDE)
     return Signature(facts | dict(reason=unfit(facts)), square, ring_descriptor(square, letterbox_frame(film.pixels.shape, SIDE)), *keypoints(square))
 
-# %% ../nbs/03_audit.ipynb #176fbbf6
+# %% ../nbs/03_audit.ipynb #a74cacb1
 def _jpeg(square): return cv2.imencode('.jpg', square, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes()
 
 def _row(key, s):
@@ -188,7 +189,7 @@ class SignatureStore:
         self._forget_older()
         self.db.execute('create table if not exists signatures (digest text primary key, facts text, square blob, rings blob, points blob, looks blob)')
         self.db.execute('create table if not exists matches (a text, b text, found text, primary key (a, b))')
-        self.get = lru_cache(2048)(self._get)
+        self.get, self.described = lru_cache(2048)(self._get), {}
 
     def _forget_older(self):
         "What another version of the audit has taken down says nothing to this one"
@@ -267,7 +268,7 @@ def word_descriptors(
     both = [(project(part), project([mirrored(l) for l in part])) for part in parts]
     return tuple(_unit(np.concatenate(x)) for x in zip(*both))
 
-# %% ../nbs/03_audit.ipynb #ef1ded54
+# %% ../nbs/03_audit.ipynb #3b0896c0
 EXACT = 20_000   # up to so many films the index compares all
 
 def nearest(
@@ -282,14 +283,20 @@ def nearest(
     search.add(index)
     return search.search(queries, k)[1]
 
+def _descriptors(store, keys):
+    "(rings, words, words of the mirror image) by film; the store keeps them, and the second look asks for some of the same films"
+    if not set(keys) <= set(store.described):
+        found = np.stack([store.get(key).rings for key in keys]), *word_descriptors(store, keys)
+        store.described = dict(zip(keys, zip(*found)))
+    return [np.stack(x) for x in zip(*(store.described[key] for key in keys))]
+
 def candidates(
     store:SignatureStore, # Has the films
     keys:list[str], # Digests of films that can be read
     k:int=32, # How many proposals of each kind
 ) -> list[np.ndarray]: # Three of (n, k) rows of `keys`: by rings, by words, by the words of the mirror image
     "For each film the films that it may be a copy of, likeliest first"
-    rings = np.stack([store.get(key).rings for key in keys])
-    words, flipped = word_descriptors(store, keys)
+    rings, words, flipped = _descriptors(store, keys)
     return [nearest(rings, rings, k), nearest(words, words, k), nearest(words, flipped, k)]
 
 # %% ../nbs/03_audit.ipynb #a891147a
@@ -325,7 +332,7 @@ def fine_agreement(
     overlap = inside.sum() / max(1, min((film > 0).sum(), (other > 0).sum()))
     return float(np.percentile(local[shown], 25)) if overlap > .4 and shown.sum() > 200 else 0.
 
-# %% ../nbs/03_audit.ipynb #5fceb87f
+# %% ../nbs/03_audit.ipynb #af362c0d
 class Match(NamedTuple):
     "How one film lies over another"
     score: float         # 0 to 1, see above; from `PROVEN` on the films are one radiograph
@@ -335,9 +342,13 @@ class Match(NamedTuple):
 
 def _alike(a, b):
     "Pairs of positions whose looks agree, each clearly better than with any other (Lowe's ratio)"
-    pairs = cv2.BFMatcher(cv2.NORM_L2).knnMatch(b[1].astype(np.float32), a[1].astype(np.float32), k=2)
-    good = [m[0] for m in pairs if len(m) == 2 and m[0].distance < .85 * m[1].distance]
-    return b[0][[m.queryIdx for m in good]], a[0][[m.trainIdx for m in good]]
+    here, there = b[1].astype(np.float32), a[1].astype(np.float32)
+    apart = (here ** 2).sum(1)[:, None] + (there ** 2).sum(1) - 2 * here @ there.T   # squared; whole numbers, so exact
+    rows, best = np.arange(len(here)), apart.argmin(1)
+    least = apart[rows, best]
+    apart[rows, best] = np.inf
+    good = least < .85 ** 2 * apart.min(1)
+    return b[0][good], a[0][best[good]]
 
 def _map(here, there, flip):
     "(share of the keypoint pairs that meet within a pixel, the affine map from b to a), or (0, None)"
@@ -385,7 +396,7 @@ def match_films(
     other = _laid_over(b, a)
     return _turned_round(other) if other and other.score > found.score else found
 
-# %% ../nbs/03_audit.ipynb #fcc7f798
+# %% ../nbs/03_audit.ipynb #045d2521
 _PATIENCE = 6   # proofs that a film may fail before it counts as alone
 
 def _questions(proposals, sets, failed, tried):
@@ -405,7 +416,7 @@ def _prove(store, pairs, pool):
     "Matches of pairs of digests, from the file where an earlier run left them"
     known = [_known_match(store.db, *p) for p in pairs]
     new = [p for p, k in zip(pairs, known) if k is None]
-    found = list(pool.map(lambda s: match_films(*s), [(store.get(a), store.get(b)) for a, b in new]))
+    with threadpool_limits(1): found = list(pool.map(lambda s: match_films(*s), [(store.get(a), store.get(b)) for a, b in new]))
     store.db.execute('begin')
     store.db.executemany('insert or ignore into matches values (?, ?, ?)', ((a, b, json.dumps(m)) for (a, b), m in zip(new, found)))
     store.db.execute('commit')
@@ -443,7 +454,7 @@ def find_pairs(
             tried.update(asked)
     return pd.DataFrame(rows, columns=['a', 'b', 'kind', *Match._fields])
 
-# %% ../nbs/03_audit.ipynb #009e6fbc
+# %% ../nbs/03_audit.ipynb #03f9cfe4
 def second_look(
     store:SignatureStore, # Has the films
     train:list[str], # Digests of training films, each once
@@ -453,7 +464,7 @@ def second_look(
 ) -> pd.DataFrame: # As `find_pairs`: every proven pair of a film held out (b) and one of train (a)
     "Look for what the first look has missed, where it would matter"
     if not train or not held: return pd.DataFrame(columns=['a', 'b', 'kind', *Match._fields])
-    rings, (words, flipped) = np.stack([store.get(key).rings for key in train + held]), word_descriptors(store, train + held)
+    rings, words, flipped = _descriptors(store, train + held)
     ranked = np.hstack([nearest(x[:len(train)], y[len(train):], min(k, len(train))) for x, y in ((rings, rings), (words, words), (words, flipped))])
     asked = [(train[j], key) for key, row in zip(held, ranked) for j in dict.fromkeys(row) if j >= 0]
     rows = []

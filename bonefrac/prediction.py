@@ -5,21 +5,22 @@
 # %% auto #0
 __all__ = ['Predictor', 'expand_paths']
 
-# %% ../nbs/09_prediction.ipynb #789f163a
+# %% ../nbs/09_prediction.ipynb #2d0ae34e
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from .bundle import Bundle, find_bundle
-from .datasets import FRACTURED, NOT_FRACTURED, DatasetError, digest, film_files
-from .radiographs import RadiographError, read_square
+from .radiographs import FRACTURED, NOT_FRACTURED, RadiographError, digest, film_files, read_square
+
+if TYPE_CHECKING: import pandas as pd   # it takes longer to load than a film to answer, so only `findings` does
 
 # %% ../nbs/09_prediction.ipynb #0bdf31e0
 class Predictor:
@@ -103,29 +104,30 @@ def _answer_part(self:Predictor, part, evidence):
         record = dict(path=str(path), answer=text, probability=round(probability, 6), classes={c: round(float(q), 6) for c, q in zip(self.classes, p)}, refused=None)
         yield record | (dict(square=square, evidence=evidence_map) if evidence else {})
 
-# %% ../nbs/09_prediction.ipynb #4d878630
+# %% ../nbs/09_prediction.ipynb #bac1810c
 @patch
 def findings(self:Predictor,
-    films:pd.DataFrame, # A films table
+    films:'pd.DataFrame', # A films table
     quiet:bool=False, # No progress bar
-) -> pd.DataFrame: # The same with p_<class>, answer, refused and seen
+) -> 'pd.DataFrame': # The same with p_<class>, answer, refused and seen
     "Ask a whole table of films"
+    import pandas as pd
     seen, rows = self.bundle.seen(), []
     for r in tqdm(self.stream(films.path), total=len(films), desc='films', unit='film', disable=quiet):
         rows.append({**{f'p_{c}': r['classes'].get(c, np.nan) for c in self.classes}, 'answer': r['answer'], 'refused': r['refused'] or ''})
     columns = [*(f'p_{c}' for c in self.classes), 'answer', 'refused']
     return pd.concat([films.reset_index(drop=True), pd.DataFrame(rows, columns=columns)], axis=1).assign(seen=[digest(p) in seen for p in films.path])
 
-# %% ../nbs/09_prediction.ipynb #6e76e179
+# %% ../nbs/09_prediction.ipynb #c9468148
 def expand_paths(
     paths:Iterable[str|Path], # Files, folders, patterns such as 'films/*.png'
 ) -> list[Path]: # The files, in the order given, those of a folder sorted
-    "The film files that a user means; raises `DatasetError` for a folder without any"
+    "The film files that a user means; raises `RadiographError` for a folder without any"
     found = []
     for path in map(Path, paths):
         if path.is_dir():
             inside = film_files(path)
-            if not inside: raise DatasetError(f'{path}: no pictures or DICOM files in this folder; give another, or the files themselves')
+            if not inside: raise RadiographError('no pictures or DICOM files in this folder; give another, or the files themselves', str(path))
             found += inside
         elif not path.exists() and set('*?[') & set(path.name): found += sorted(path.parent.glob(path.name)) or [path]
         else: found.append(path)
