@@ -179,6 +179,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                   'bonefrac/dataloaders.py'),
                                       'bonefrac.dataloaders.FilmDataset.decode': ( 'dataloaders.html#filmdataset.decode',
                                                                                    'bonefrac/dataloaders.py'),
+                                      'bonefrac.dataloaders.TensorFilm': ('dataloaders.html#tensorfilm', 'bonefrac/dataloaders.py'),
                                       'bonefrac.dataloaders._best_device': ('dataloaders.html#_best_device', 'bonefrac/dataloaders.py'),
                                       'bonefrac.dataloaders._check_classes': ('dataloaders.html#_check_classes', 'bonefrac/dataloaders.py'),
                                       'bonefrac.dataloaders._check_groups': ('dataloaders.html#_check_groups', 'bonefrac/dataloaders.py'),

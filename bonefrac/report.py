@@ -62,15 +62,15 @@ def most_wrong(
     columns = [c for c in ('path', target, 'region', 'answer') if c in answers.films]
     return answers.films[columns].assign(said_of_truth=said.round(4)).nsmallest(n, 'said_of_truth').query('said_of_truth < 0.5').reset_index(drop=True)
 
-# %% ../nbs/13_report.ipynb #e314f4ec
+# %% ../nbs/13_report.ipynb #4aa618ca
 _HEAD = '''<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{{ title }}</title>
 <style>
 :root { color-scheme: light; } body { font: 16px/1.5 system-ui, sans-serif; color: #222; max-width: 62rem; margin: 0 auto; padding: 1.2rem; background: #fff; }
 h1 { font-size: 1.5rem; margin: .2rem 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; border-bottom: 1px solid #ddd; }
 .lead { font-size: 1.15rem; } .warn { background: #fff3cd; border-left: .3rem solid #d55e00; padding: .6rem .9rem; } .small { color: #666; font-size: .85rem; }
-table { border-collapse: collapse; font-size: .9rem; } th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #eee; vertical-align: top; overflow-wrap: anywhere; } th:first-child, td:first-child { white-space: nowrap; }
-.wide { overflow-x: auto; } .plots { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 16rem; max-width: 24rem; } figure svg { width: 100%; height: auto; } figcaption { font-size: .85rem; color: #666; }
+table { border-collapse: collapse; font-size: .9rem; } th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid #eee; vertical-align: top; } td:last-child { min-width: 6rem; } th:first-child, td:first-child { white-space: nowrap; }
+.wide { overflow-x: auto; } .plots { display: flex; flex-wrap: wrap; gap: 1rem; } figure { margin: 0; flex: 1 1 16rem; max-width: 24rem; } figure.broad { max-width: 40rem; } figure svg { width: 100%; height: auto; } figcaption { font-size: .85rem; color: #666; }
 .thumbs { display: flex; flex-wrap: wrap; gap: .4rem; margin: .3rem 0 1rem; } .thumbs figure { flex: 0 0 auto; max-width: 7rem; } .thumbs img { width: 7rem; height: 7rem; object-fit: contain; background: #000; display: block; } .thumbs img.big { width: 11rem; height: 11rem; } .thumbs figure:has(.big) { max-width: 11rem; } .thumbs figcaption { overflow-wrap: anywhere; line-height: 1.25; }
 details { margin: .3rem 0 1rem; } summary { cursor: pointer; color: #0059b3; } details li { font-size: .85rem; overflow-wrap: anywhere; }
 @media print { body { max-width: none; } h2 { break-after: avoid; } figure, table { break-inside: avoid; } }
@@ -79,7 +79,7 @@ details { margin: .3rem 0 1rem; } summary { cursor: pointer; color: #0059b3; } d
 '''
 
 _PAGE = Environment(autoescape=True).from_string(_HEAD + '''\
-{% macro plot(name) %}{% if plots[name] %}<figure>{{ plots[name][1]|safe }}<figcaption>{{ plots[name][0] }}</figcaption></figure>{% endif %}{% endmacro %}
+{% macro plot(name) %}{% if plots[name] %}<figure{% if name in ('subgroups', 'curves') %} class="broad"{% endif %}>{{ plots[name][1]|safe }}<figcaption>{{ plots[name][0] }}</figcaption></figure>{% endif %}{% endmacro %}
 <h1>{{ title }}</h1><p class="small">{{ made }}. Not a medical device.</p>
 <p class="lead{{ ' warn' if m.n_seen else '' }}">{{ lead }}</p>
 <h2>Data and split</h2>{{ table(data) }}
