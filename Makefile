@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-# Notebooks are tested two at a time; each of them uses the threads that this leaves it.
+# Notebooks, and then files of tests, run two at a time; each of them uses the threads that this leaves it.
 WORKERS ?= 2
 
 .PHONY: demo test lab docs notebooks bench clean
@@ -19,7 +19,7 @@ demo: $(STAMP)
 # The notebooks, then pytest, which also asks whether package, README and outputs are in step with the notebooks
 test: $(STAMP)
 	$(BIN)/nbdev-test --n-workers $(WORKERS)
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab nbs/index.ipynb

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 
 @pytest.fixture(scope='session')
@@ -23,11 +24,13 @@ def bonefrac(cache):
 
 
 @pytest.fixture(scope='session')
-def demo(bonefrac, tmp_path_factory):
-    "A small run of the demo; its folder"
-    out = tmp_path_factory.mktemp('runs')/'demo'
-    code, _, err = bonefrac('demo', '--films', 150, '--epochs', 1, '--out', out, '--quiet')
-    assert code == 0, err
+def demo(bonefrac, tmp_path_factory, worker_id):
+    "A small run of the demo, which the processes that test side by side share; its folder"
+    out = (tmp_path_factory.getbasetemp() if worker_id == 'master' else tmp_path_factory.getbasetemp().parent)/'demo'
+    with FileLock(f'{out}.lock'):
+        if not (out/'report.html').exists():
+            code, _, err = bonefrac('demo', '--films', 150, '--epochs', 1, '--out', out, '--quiet')
+            assert code == 0, err
     return out
 
 

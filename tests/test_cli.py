@@ -71,7 +71,7 @@ def test_bad_films_are_refused_one_by_one(bonefrac, demo, films, tmp_path):
     (('predict',), 'Missing argument'), (('train', 'nowhere', '--out', 'x'), 'no such folder'), (('train', 'phantoms:many', '--out', 'x'), 'phantoms:600'),
     (('train', 'phantoms:60', '--out', 'x', '--arch', 'resnet5O', '--weights', 'none'), 'did you mean resnet50'), (('train', 'phantoms:60', '--out', 'x', '--epochs', '0'), '--epochs'),
     (('train', 'phantoms:60', '--out', 'x', '--target', 'colour'), "no column 'colour'"), (('evaluate', 'nobody', 'phantoms:60', '--out', 'x'), 'no bundle there'),
-    (('models', 'zzz'), 'no backbone'), (('datasets', '--get', 'zzz'), 'no such set'), (('datasets', '--get', 'mura'), 'signed'), (('fly',), 'fly')])
+    (('datasets', '--get', 'zzz'), 'no such set'), (('datasets', '--get', 'mura'), 'signed'), (('fly',), 'fly')])
 def test_wrong_use_gets_one_line(bonefrac, tmp_path, args, word):
     code, out, err = bonefrac(*args, cwd=tmp_path)
     lines = [line for line in err.splitlines() if line.startswith('bonefrac: ')]
@@ -89,7 +89,7 @@ def test_lists(bonefrac):
     assert 'mobilenetv2_100' in bonefrac('models')[1] and 'resnet50' in bonefrac('models', 'resnet50')[1].split()
 
 
-TRAIN = ('train', 'phantoms:150', '--arch', 'small_cnn', '--weights', 'none', '--size', 64, '--epochs', 20, '--batch-size', 16, '--lr', 0.003)
+TRAIN = ('train', 'phantoms:150', '--arch', 'small_cnn', '--weights', 'none', '--size', 64, '--epochs', 12, '--batch-size', 16, '--lr', 0.003)
 
 
 def start(cache, out):
@@ -100,11 +100,11 @@ def start(cache, out):
 
 def wait_for_epoch(process, out, epochs=1):
     history = out/'checkpoint'/'history.csv'
-    for _ in range(1200):
+    for _ in range(6000):
         if history.exists() and len(history.read_text().splitlines()) > epochs: return
         assert process.poll() is None, process.stderr.read()
         time.sleep(.05)
-    raise AssertionError('no epoch within a minute')
+    raise AssertionError('no epoch within five minutes')
 
 
 def test_a_killed_run_goes_on(bonefrac, cache, tmp_path):
@@ -116,7 +116,7 @@ def test_a_killed_run_goes_on(bonefrac, cache, tmp_path):
     assert 'lr was 0.003' in bonefrac(*TRAIN[:-1], .1, '--out', out, '--resume')[2]
     code, said, err = bonefrac(*TRAIN, '--out', out, '--resume')
     assert code == 0 and said.strip() == str(out/'bundle'), err
-    assert len((out/'history.csv').read_text().splitlines()) == 21
+    assert len((out/'history.csv').read_text().splitlines()) == 13
     code, said, err = bonefrac('evaluate', out/'bundle', out/'films.csv', '--out', out/'eval')
     assert code == 0 and 'area under the ROC curve' in said, err
     assert not list(out.rglob('*.part'))

@@ -65,9 +65,9 @@ def test_compare_two_models(bonefrac, folds, tmp_path):
     assert code == 2 and err.count('\n') == 1
 
 
-def test_hard_cases_and_prevalence(bonefrac, demo, films, tmp_path):
+def test_hard_cases_and_prevalence(bonefrac, folds, films, tmp_path):
     for i, film in enumerate(films): (tmp_path/'hard'/('fractured' if i > 2 else 'normal')).mkdir(parents=True, exist_ok=True); (tmp_path/'hard'/('fractured' if i > 2 else 'normal')/film.name).write_bytes(film.read_bytes())
-    code, _, err = bonefrac('evaluate', demo/'bundle', demo/'audit'/'films.csv', '--hard-cases', tmp_path/'hard', '--prevalence', .05, '--out', tmp_path/'eval', '--quiet')
+    code, _, err = bonefrac('evaluate', folds/'fold-0'/'bundle', folds/'fold-0'/'films.csv', '--hard-cases', tmp_path/'hard', '--prevalence', .05, '--out', tmp_path/'eval', '--quiet')
     assert code == 0, err
     page, metrics = (tmp_path/'eval'/'report.html').read_text(), json.loads((tmp_path/'eval'/'metrics.json').read_text())
     assert metrics['hard_cases']['n'] == 6 and 'Hard cases' in page and 'of whom 50 are fractured' in page
