@@ -13,10 +13,19 @@ RESULTS = Path(__file__).parent/'results'
 def cores(): return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
+def machine():
+    "The processor, and the widest vector units that it shows"
+    info = Path('/proc/cpuinfo')
+    lines = dict(line.split(':', 1) for line in info.read_text().split('\n\n')[0].splitlines() if ':' in line) if info.exists() else {}
+    lines = {k.strip(): v.strip() for k, v in lines.items()}
+    units = next((name for flag, name in (('amx_bf16', 'AMX'), ('avx512_bf16', 'AVX-512 BF16'), ('avx512f', 'AVX-512'), ('avx2', 'AVX2')) if flag in lines.get('flags', '').split()), '')
+    return ', '.join(filter(None, (lines.get('model name', platform.processor() or platform.machine()), units)))
+
+
 def save(name, **result):
     "Write bench/results/NAME.json with what it was measured on"
     RESULTS.mkdir(exist_ok=True)
-    result = dict(measured=time.strftime('%Y-%m-%d'), cores=cores(), python=platform.python_version(), **result)
+    result = dict(measured=time.strftime('%Y-%m-%d'), cores=cores(), machine=machine(), python=platform.python_version(), **result)
     (RESULTS/f'{name}.json').write_text(json.dumps(result, indent=1) + '\n', encoding='utf-8')
     print(json.dumps(result, indent=1))
 

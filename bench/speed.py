@@ -105,6 +105,7 @@ STEP = '''
 import json, sys, time, warnings; warnings.filterwarnings('ignore')
 import torch
 from bonefrac.models import fracture_net
+from bonefrac.training import precision_callbacks
 size, batches = int(sys.argv[1]), int(sys.argv[2])
 x, y = torch.rand(32, 1, size, size), torch.randint(0, 2, (32,))
 def rate(bf16, last):
@@ -116,7 +117,8 @@ def rate(bf16, last):
         with torch.autocast('cpu', torch.bfloat16, enabled=bf16): loss = torch.nn.functional.cross_entropy(net(x).float(), y)
         loss.backward(); opt.step(); opt.zero_grad(); times.append(time.perf_counter() - start)
     return round(32 / sorted(times[2:])[batches // 2], 2)
-print(json.dumps({'fp32': rate(False, False), 'bf16, channels last': rate(True, True)}))
+fast = bool(precision_callbacks(torch.device('cpu')))
+print(json.dumps({'fp32': rate(False, False), 'fp32, channels last': rate(False, True), **({'bf16, channels last': rate(True, True)} if fast else {})}))
 '''
 
 PREDICT = '''
@@ -148,10 +150,20 @@ def training(films):
             'fastai': peer('fastai', 'fastai_training.py', films, SIZE, n, 'train'), 'Keras': peer('keras', 'keras_training.py', films, SIZE, n, 'train'), 'step only': ours(STEP, SIZE, n)}
 
 
+BUNDLE = '''
+import sys, warnings; warnings.filterwarnings('ignore')
+from bonefrac.datasets import read_dataset
+from bonefrac.export import export_bundle
+from bonefrac.training import fracture_learner
+export_bundle(fracture_learner(read_dataset(sys.argv[1]).films, size=int(sys.argv[2]), weights='none', quiet=True), sys.argv[3], 'untrained')
+print('{}')
+'''
+
+
 def a_bundle(films, out):
     "An untrained MobileNetV2: answers cost the same"
-    subprocess.run([Path(sys.executable).with_name('bonefrac'), 'train', films.with_suffix('.csv'), '--size', str(SIZE), '--weights', 'none', '--epochs', '1', '--freeze-epochs', '0', '--quiet', '--out', out], check=True)
-    return out/'bundle'
+    ours(BUNDLE, films.with_suffix('.csv'), SIZE, out)
+    return out
 
 
 def prediction(films, bundle, folder):
@@ -189,7 +201,7 @@ if __name__ == '__main__':
         os.environ['BONEFRAC_CACHE'] = str(folder/'cache')
         films = folder/'films'
         real_films(args.films, films)
-        bundle = a_bundle(films, folder/'run') if {'prediction', 'start', 'growth'} & set(args.only) else None
+        bundle = a_bundle(films, folder/'bundle') if {'prediction', 'start', 'growth'} & set(args.only) else None
         steps = dict(loading=lambda: loading(films, large_films(128, folder/'large')), training=lambda: training(films), prediction=lambda: prediction(films, bundle, folder), start=lambda: start(films, bundle), growth=lambda: growth(films, bundle))
         found = {}
         for name in args.only:

@@ -6,7 +6,7 @@
 __all__ = ['auroc', 'BFloat16', 'precision_callbacks', 'BoxEvidence', 'fracture_learner', 'find_lr', 'TrainingRun', 'EpochLines',
            'fit_recipe', 'plot_history', 'learner_probabilities']
 
-# %% ../nbs/06_training.ipynb #319066ba
+# %% ../nbs/06_training.ipynb #1860a8bd
 import json, os, random, sys, time
 from contextlib import nullcontext
 from copy import deepcopy
@@ -22,6 +22,7 @@ from fastai.callback.fp16 import AMPMode, MixedPrecision
 from fastai.callback.mixup import MixUp
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import LRFinder, ParamScheduler, valley
+from fastai.callback.training import BnFreeze
 from fastai.learner import Learner, Recorder
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
 from fastai.metrics import AccumMetric, ActivationType, accuracy, accuracy_multi
@@ -99,7 +100,7 @@ class BoxEvidence(Callback):
         known = (most > .01) | (torch.Tensor(self.y) == 0)[:, None, None]
         return (binary_cross_entropy_with_logits(logit, broken, reduction='none') * known * (1 + (self.positive_weight - 1) * broken)).mean()
 
-# %% ../nbs/06_training.ipynb #fcc8b1d6
+# %% ../nbs/06_training.ipynb #8517dc3b
 def fracture_learner(
     films:pd.DataFrame, # Films table with train and valid in `split`
     arch:str='mobilenetv2_100', # 'small_cnn' or any convolutional timm model
@@ -131,8 +132,8 @@ def fracture_learner(
     net, multi = load_net(init, len(dls.vocab)) if init else fracture_net(arch, len(dls.vocab), weights, dropout), target == 'labels'
     class_weight = class_weights(dls) if weigh_classes and not multi else None
     loss = BCEWithLogitsLossFlat() if multi else CrossEntropyLossFlat(weight=class_weight, label_smoothing=label_smoothing)
-    cbs = [ChannelsLast(), *(precision_callbacks(dls.device) if precision == 'auto' else []), *([MixUp(mixup)] if mixup else []), *([BoxEvidence()] if boxes is not None else [])]
-    learn = Learner(dls, net, loss, splitter=net_parts, metrics=[accuracy_multi if multi else accuracy, _Auroc(multi)], cbs=cbs, wd=wd, path=Path(path))
+    cbs = [ChannelsLast(), BnFreeze(), *(precision_callbacks(dls.device) if precision == 'auto' else []), *([MixUp(mixup)] if mixup else []), *([BoxEvidence()] if boxes is not None else [])]
+    learn = Learner(dls, net, loss, splitter=net_parts, metrics=[accuracy_multi if multi else accuracy, _Auroc(multi)], cbs=cbs, wd=wd, train_bn=False, path=Path(path))
     learn.recipe = recipe
     return learn
 
