@@ -20,7 +20,7 @@ from bonefrac.phantoms import phantom_films
 from bonefrac.review import worklist
 
 FIRST = ('--arch', 'mobilenetv2_100', '--size', '224', '--epochs', '7', '--lr', '0.002', '--boxes')
-THEN = ('--size', '224', '--epochs', '2', '--freeze-epochs', '0', '--lr', '0.001', '--boxes', '--folds', '4')
+THEN = ('--size', '224', '--epochs', '1', '--freeze-epochs', '0', '--lr', '0.0003', '--boxes', '--folds', '4')
 
 
 def save_set(films, boxes, folder):
@@ -52,4 +52,5 @@ with tempfile.TemporaryDirectory() as folder:
     work, planted = worklist(findings), set(films.path[wrong])
     area = figures(Answers(findings.assign(label=findings.path.map(truth))), resamples=200)['auroc']
     save('label_errors', films=len(findings), planted=args.errors, others=args.others, recipe=[' '.join(FIRST), ' '.join(THEN)], auroc_on_true_labels={k: round(area[k], 3) for k in ('value', 'low', 'high')},
-         found_in_first={n: len(planted & set(work.path[:n])) for n in (20, 40, 80)}, flagged=int(work.label_error.sum()), flagged_rightly=len(planted & set(work.path[work.label_error])))
+         found_in_first={n: len(planted & set(work.path[:n])) for n in (20, 40, 80)},
+         first_40_by_truth={kind: f'{len(planted & set(work.path[:40]) & set(truth.index[truth == kind]))} of {sum(truth[p] == kind for p in planted)}' for kind in (FRACTURED, NOT_FRACTURED)}, flagged=int(work.label_error.sum()), flagged_rightly=len(planted & set(work.path[work.label_error])))
