@@ -126,7 +126,7 @@ def second_look(store, films):
 
 @needs_data
 def test_multiregion(bonefrac, tmp_path):
-    "What is known of the set is found among 1,500 films of it, and the clean split holds against a second look that does not trust the first; all of it is in bench/"
+    "What is known of the set is found among 1,500 films of it, and the clean split holds against a second look that does not trust the first; bench/audit_families.py takes the whole set"
     from bonefrac.audit import PROVEN
     from bonefrac.datasets import digest, read_dataset
     films = read_dataset(DATA/'multiregion').films
@@ -150,7 +150,7 @@ def test_multiregion(bonefrac, tmp_path):
 @needs_data
 @pytest.mark.parametrize('name, conflict', [('fracatlas', {'IMG0002886.jpg', 'IMG0004243.jpg'}), ('bonebreak10', {'X-ray-2-comminuted', 'type20420femur'})])
 def test_label_conflicts_of_real_sets_are_named(bonefrac, tmp_path, name, conflict):
-    "Among 60 films of the set; all of it is in bench/"
+    "Among 60 films of the set: the audit of all of it takes minutes"
     from bonefrac.datasets import read_dataset
     films = read_dataset(DATA/name).films
     some = films[films.path.map(lambda p: any(c in p for c in conflict))]

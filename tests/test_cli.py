@@ -71,7 +71,7 @@ def test_bad_films_are_refused_one_by_one(bonefrac, demo, films, tmp_path):
     (('predict',), 'Missing argument'), (('train', 'nowhere', '--out', 'x'), 'no such folder'), (('train', 'phantoms:many', '--out', 'x'), 'phantoms:600'),
     (('train', 'phantoms:60', '--out', 'x', '--arch', 'resnet5O', '--weights', 'none'), 'did you mean resnet50'), (('train', 'phantoms:60', '--out', 'x', '--epochs', '0'), '--epochs'),
     (('train', 'phantoms:60', '--out', 'x', '--target', 'colour'), "no column 'colour'"), (('evaluate', 'nobody', 'phantoms:60', '--out', 'x'), 'no bundle there'),
-    (('datasets', '--get', 'zzz'), 'no such set'), (('datasets', '--get', 'mura'), 'signed'), (('fly',), 'fly')])
+    (('models', 'zzz'), 'no backbone'), (('datasets', '--get', 'zzz'), 'no such set'), (('datasets', '--get', 'mura'), 'signed'), (('fly',), 'fly')])
 def test_wrong_use_gets_one_line(bonefrac, tmp_path, args, word):
     code, out, err = bonefrac(*args, cwd=tmp_path)
     lines = [line for line in err.splitlines() if line.startswith('bonefrac: ')]
