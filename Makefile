@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Notebooks, and then files of tests, run two at a time; each of them uses the threads that this leaves it.
 WORKERS ?= 2
 
-.PHONY: demo test lab docs notebooks bench clean
+.PHONY: demo test lab docs notebooks bench figures clean
 
 $(STAMP): settings.ini pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -35,8 +35,12 @@ docs: $(STAMP)
 	@command -v quarto >/dev/null || { echo 'make docs needs Quarto on PATH: https://quarto.org/docs/get-started'; exit 2; }
 	$(BIN)/nbdev-docs
 
-# What notebooks and README quote, measured anew; takes about an hour and wants BONEFRAC_DATA
+# bonefrac beside its peers: loading, training, prediction, start, growth; about 25 minutes, on real films with BONEFRAC_DATA
 bench: $(STAMP)
+	cd bench && ../$(BIN)/python speed.py
+
+# What else notebooks and README quote, measured anew; takes about an hour and wants BONEFRAC_DATA
+figures: $(STAMP)
 	cd bench && for script in audit_growth audit_peers audit_proof audit_families interval_coverage label_errors; do ../$(BIN)/python $$script.py || exit 1; done
 
 clean:

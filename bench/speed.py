@@ -2,38 +2,40 @@
 
 Each peer has an environment of its own under .bench/. Films are FracAtlas's, or phantoms without BONEFRAC_DATA.
 
-    BONEFRAC_DATA=... python bench/speed.py [--only loading training prediction start growth]
+    BONEFRAC_DATA=... python bench/speed.py [--only loading training prediction start growth compile]
+
+A part that is run alone, with the same --films and --size, replaces its own figures in bench/results/speed.json and leaves the others.
 """
 import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
-from harness import measured, peer_python, save
+import pandas as pd
+from harness import RESULTS, measured, peer_python, save
 
 from bonefrac.datasets import read_dataset, save_csv
 from bonefrac.radiographs import RadiographError, read_square
 
-HERE, SIZE = Path(__file__).parent, 320
+HERE = Path(__file__).parent
 PEERS = {'fastai': ('fastai', 'timm', 'setuptools'), 'keras': ('keras', 'tensorflow-cpu'), 'engines': ('onnxruntime', 'openvino', 'numpy')}
 
 
-def peer(env, script, *args):
-    "What a peer's script prints as JSON, and its peak memory in MB"
-    _, peak, out = measured([peer_python(env, *PEERS[env]), HERE/'peers'/script, *args], env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
-    return json.loads(out.splitlines()[-1]) | dict(peak_MB=peak)
+def told(command, **kwargs):
+    "What a process prints as JSON on its last line, and its peak memory in MB"
+    _, peak, out = measured(command, **kwargs)
+    found = json.loads(out.splitlines()[-1]) | dict(peak_MB=peak)
+    print(f'  {found}', file=sys.stderr, flush=True)
+    return found
 
 
-def ours(code, *args):
-    "What a piece of code prints as JSON, in a process of its own"
-    _, peak, out = measured([sys.executable, '-c', code, *args])
-    return json.loads(out.splitlines()[-1]) | dict(peak_MB=peak)
+def peer(env, script, *args): return told([peer_python(env, *PEERS[env]), HERE/'peers'/script, *args], env={**os.environ, 'CUDA_VISIBLE_DEVICES': ''})
+def ours(script, *args): return told([sys.executable, HERE/'ours'/script, *args])
 
 
 def real_films(n, folder):
@@ -67,144 +69,106 @@ def large_films(n, folder):
     return folder/'films'
 
 
-LOAD = '''
-import json, sys, time, warnings; warnings.filterwarnings('ignore')
-from bonefrac.dataloaders import film_dataloaders
-from bonefrac.datasets import draw_split, read_dataset
-dls = film_dataloaders(draw_split(read_dataset(sys.argv[1]).films.assign(split='', group=''), .1, 0), int(sys.argv[2]), 32, quiet=True)
-def once(batches=int(sys.argv[3]), n=0):
-    start = time.perf_counter()
-    while n < 32 * batches:
-        for x, _ in dls.train: n += len(x)
-    return n / (time.perf_counter() - start)
-once(); print(json.dumps(dict(films_per_second=round(once(), 2))))
-'''
-
-TRAIN = '''
-import json, sys, time, warnings; warnings.filterwarnings('ignore')
-import torch
-from fastai.callback.core import Callback, CancelFitException
-from bonefrac.datasets import read_dataset
-from bonefrac.training import fracture_learner
-class Clock(Callback):
-    order, times, end = 1000, [], None
-    def after_batch(self):
-        if not self.training: return
-        now = time.perf_counter()
-        if self.end: self.times.append(now - self.end)
-        self.end = now
-        if len(self.times) == int(sys.argv[3]) + 2: raise CancelFitException()
-learn = fracture_learner(read_dataset(sys.argv[1]).films, size=int(sys.argv[2]), weights='none', quiet=True, **json.loads(sys.argv[4]))
-if sys.argv[5] == 'frozen': learn.freeze()
-with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(9, 1e-3, cbs=Clock())
-times = sorted(Clock.times[2:])
-print(json.dumps(dict(films_per_second=round(32 / times[len(times) // 2], 2))))
-'''
-
-STEP = '''
-import json, sys, time, warnings; warnings.filterwarnings('ignore')
-import torch
-from bonefrac.models import fracture_net
-from bonefrac.training import precision_callbacks
-size, batches = int(sys.argv[1]), int(sys.argv[2])
-x, y = torch.rand(32, 1, size, size), torch.randint(0, 2, (32,))
-def rate(bf16, last):
-    net = fracture_net(weights='none').train()
-    if last: net = net.to(memory_format=torch.channels_last)
-    opt, times = torch.optim.AdamW(net.parameters()), []
-    for _ in range(batches + 2):
-        start = time.perf_counter()
-        with torch.autocast('cpu', torch.bfloat16, enabled=bf16): loss = torch.nn.functional.cross_entropy(net(x).float(), y)
-        loss.backward(); opt.step(); opt.zero_grad(); times.append(time.perf_counter() - start)
-    return round(32 / sorted(times[2:])[batches // 2], 2)
-fast = bool(precision_callbacks(torch.device('cpu')))
-print(json.dumps({'fp32': rate(False, False), 'fp32, channels last': rate(False, True), **({'bf16, channels last': rate(True, True)} if fast else {})}))
-'''
-
-PREDICT = '''
-import json, sys, time
-from pathlib import Path
-import numpy as np
-from bonefrac.prediction import Predictor
-ask, files = Predictor(sys.argv[1]), sorted(Path(sys.argv[2]).rglob('*.*'))
-list(ask.stream(files[:32]))
-start = time.perf_counter(); n = sum(1 for _ in ask.stream(files)); folder = n / (time.perf_counter() - start)
-times = []
-for f in files[:200]: start = time.perf_counter(); list(ask.stream([f])); times.append(1e3 * (time.perf_counter() - start))
-print(json.dumps(dict(films_per_second=round(folder, 2), one_film_ms=dict(median=round(float(np.median(times)), 1), p99=round(float(np.percentile(times, 99)), 1)))))
-'''
-
-
-def loading(films, large):
+def loading(films, folder, size):
     found = {}
-    for name, folder, batches in (('FracAtlas films', films, 12), ('2,000-pixel films', large, 3)):
-        found[name] = {'bonefrac, warm cache': ours(LOAD, folder, SIZE, 12), 'torchvision ImageFolder': peer('fastai', 'torchvision_loading.py', folder, SIZE, batches),
-                       'fastai ImageDataLoaders': peer('fastai', 'fastai_training.py', folder, SIZE, batches, 'load'), 'Keras': peer('keras', 'keras_training.py', folder, SIZE, batches, 'load')}
+    for name, place, batches in (('FracAtlas films', films, 12), ('2,000-pixel films', large_films(128, folder/'large'), 3)):
+        found[name] = {'bonefrac, warm cache': ours('loading.py', place, size, 12), 'torchvision ImageFolder': peer('fastai', 'torchvision_loading.py', place, size, batches),
+                       'fastai ImageDataLoaders': peer('fastai', 'fastai_training.py', place, size, batches, 'load'), 'Keras': peer('keras', 'keras_training.py', place, size, batches, 'load')}
     return found
 
 
-def training(films):
-    table, n = films.with_suffix('.csv'), 8
-    return {'bonefrac': ours(TRAIN, table, SIZE, n, '{}', 'whole'), 'bonefrac, body frozen': ours(TRAIN, table, SIZE, n, '{}', 'frozen'),
-            'bonefrac without augmentation': ours(TRAIN, table, SIZE, n, '{"augment": false}', 'whole'), 'bonefrac in fp32': ours(TRAIN, table, SIZE, n, '{"precision": "fp32"}', 'whole'),
-            'fastai': peer('fastai', 'fastai_training.py', films, SIZE, n, 'train'), 'Keras': peer('keras', 'keras_training.py', films, SIZE, n, 'train'), 'step only': ours(STEP, SIZE, n)}
+def training(films, folder, size):
+    table, n = films.with_suffix('.csv'), 6
+    return {'bonefrac': ours('training.py', table, size, n, 'whole'), 'bonefrac, body frozen': ours('training.py', table, size, n, 'head'), 'step only': ours('step.py', size, n),
+            'fastai': peer('fastai', 'fastai_training.py', films, size, n, 'train'), 'Keras': peer('keras', 'keras_training.py', films, size, n, 'train'), 'limits': ours('limits.py', size)}
 
 
-BUNDLE = '''
-import sys, warnings; warnings.filterwarnings('ignore')
-from bonefrac.datasets import read_dataset
-from bonefrac.export import export_bundle
-from bonefrac.training import fracture_learner
-export_bundle(fracture_learner(read_dataset(sys.argv[1]).films, size=int(sys.argv[2]), weights='none', quiet=True), sys.argv[3], 'untrained')
-print('{}')
-'''
-
-
-def a_bundle(films, out):
+def a_bundle(films, out, size):
     "An untrained MobileNetV2: answers cost the same"
-    ours(BUNDLE, films.with_suffix('.csv'), SIZE, out)
+    if not out.exists(): ours('bundle.py', films.with_suffix('.csv'), size, out)
     return out
 
 
-def prediction(films, bundle, folder):
-    files = sorted(films.rglob('*.*'))
-    np.save(folder/'squares.npy', np.stack([read_square(f, SIZE) for f in files[:256]]))
-    return {'bonefrac': ours(PREDICT, bundle, films), 'engine alone, arrays in memory': peer('engines', 'engines.py', bundle/'model.onnx', folder/'squares.npy'),
-            'fastai': peer('fastai', 'fastai_prediction.py', films, SIZE, 64), 'PyTorch with timm': peer('fastai', 'torch_prediction.py', films, SIZE), 'Keras': peer('keras', 'keras_prediction.py', films, SIZE)}
+def prediction(films, folder, size):
+    "bonefrac answers all films; the others, whose rate does not depend on how many there are, a part of them"
+    files, few, bundle = sorted(films.rglob('*.*')), folder/'few', a_bundle(films, folder/'bundle', size)
+    for f in files[::max(1, len(files) // 192)]:
+        (few/f.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(f, few/f.parent.name)
+    np.save(folder/'squares.npy', np.stack([read_square(f, size) for f in sorted(few.rglob('*.*'))]))
+    return {'bonefrac': ours('prediction.py', bundle, films), 'engine alone, arrays in memory': peer('engines', 'engines.py', bundle/'model.onnx', folder/'squares.npy'),
+            'fastai': peer('fastai', 'fastai_prediction.py', few, size, 32), 'PyTorch with timm': peer('fastai', 'torch_prediction.py', few, size), 'Keras': peer('keras', 'keras_prediction.py', few, size)}
 
 
-def start(films, bundle):
-    "Seconds from the shell to the answer, the median of five; and what fastai takes to be imported"
-    film, command = next(films.rglob('*.*')), Path(sys.executable).with_name('bonefrac')
-    median = lambda words: sorted(measured(words)[0] for _ in range(5))[2]
-    return {'bonefrac predict, one film': median([command, 'predict', film, '--bundle', bundle]), 'import fastai.vision.all': median([peer_python('fastai', *PEERS['fastai']), '-c', 'import fastai.vision.all'])}
+def start(films, folder, size):
+    "Seconds from the shell to the answer, the median of three; and what fastai takes to be imported"
+    film, command, bundle = next(films.rglob('*.*')), Path(sys.executable).with_name('bonefrac'), a_bundle(films, folder/'bundle', size)
+    def median(*words): return sorted(measured(words)[0] for _ in range(3))[1]
+    return {'bonefrac predict, one film': median(command, 'predict', film, '--bundle', bundle), 'import fastai.vision.all': median(peer_python('fastai', *PEERS['fastai']), '-c', 'import fastai.vision.all')}
 
 
-def growth(films, bundle):
-    "Films a second and peak memory for one to eight thousand films, prediction"
-    files, rows = sorted(films.rglob('*.*')), []
+def growth(films, folder, size):
+    """Seconds and peak memory for one to eight thousand films of 96 pixels, whatever the size of the rest.
+
+    The films are the same ones again with a byte behind their end, which makes another file of each.
+    """
+    table, rows = pd.read_csv(films.with_suffix('.csv'), keep_default_na=False), {'prediction': [], 'training, an epoch': []}
+    copies = []
+    for i in range(8000 // len(table) + 1):
+        paths = [folder/'grown'/f'{i}-{Path(p).name}' for p in table.path]
+        paths[0].parent.mkdir(exist_ok=True)
+        for path, p in zip(paths, table.path): path.write_bytes(Path(p).read_bytes() + bytes([i]))
+        copies.append(table.assign(path=[str(p) for p in paths]))
+    copies, bundle = pd.concat(copies), a_bundle(films, folder/'small', 96)
     for n in (1000, 2000, 4000, 8000):
-        code = 'import sys, time, json\nfrom bonefrac.prediction import Predictor\nask = Predictor(sys.argv[1]); files = json.load(open(sys.argv[2])); t = time.perf_counter(); n = sum(1 for _ in ask.stream(files))\nprint(json.dumps(dict(films=n, seconds=round(time.perf_counter() - t, 1))))'
-        names = films.with_suffix('.json')
-        names.write_text(json.dumps([str(files[i % len(files)]) for i in range(n)]))
-        rows.append(ours(code, bundle, names))
+        os.environ['BONEFRAC_CACHE'] = str(folder/f'cache-{n}')   # an empty one: every film is decoded
+        save_csv(copies[:n], folder/'grown.csv')
+        for job in rows: rows[job].append(ours('growth.py', job.split(',')[0], folder/'grown.csv', 96, bundle))
     return rows
 
 
-if __name__ == '__main__':
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--only', nargs='+', default=['loading', 'training', 'prediction', 'start', 'growth'])
-    parser.add_argument('--films', type=int, default=1000)
-    args, began = parser.parse_args(), time.time()
+def compiling(films, folder, size): return ours('step.py', 224, 8, 'compiled')
+
+
+def rates(found):
+    "(part, what, films a second) of everything that was measured"
+    for kind, peers in found.get('loading', {}).items(): yield from ((f'loading {kind}', name, p['films_per_second']) for name, p in peers.items())
+    yield from (('training', name, p['films_per_second']) for name, p in found.get('training', {}).items() if 'films_per_second' in p)
+    for name, p in found.get('prediction', {}).items():
+        yield from (('prediction', f'{name}: {k}' if k != 'films_per_second' else name, v) for k, v in p.items() if k not in ('peak_MB', 'one_film_ms'))
+    yield from (('start', name, 1 / seconds) for name, seconds in found.get('start', {}).items())
+
+
+def show(found):
+    "The table: bonefrac stands first in each part, and each row says how many times as fast as that row bonefrac is"
+    print(f"{'':28} {'':46} {'films/s':>9} {'ratio':>7}")
+    first = {}
+    for part, name, rate in rates(found): print(f"{part:28} {name:46} {rate:9.4g} {first.setdefault(part, rate) / rate:7.2f}")
+
+
+def run(parts, n, size):
+    "Measure these parts; the others keep what an earlier run found"
+    began, before = time.time(), json.loads((RESULTS/'speed.json').read_text()) if (RESULTS/'speed.json').exists() else {}
+    found = {'films': n, 'size': size} | {k: before[k] for k in ('films', 'size', 'minutes', *PARTS) if k in before}
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         os.environ['BONEFRAC_CACHE'] = str(folder/'cache')
-        films = folder/'films'
-        real_films(args.films, films)
-        bundle = a_bundle(films, folder/'bundle') if {'prediction', 'start', 'growth'} & set(args.only) else None
-        steps = dict(loading=lambda: loading(films, large_films(128, folder/'large')), training=lambda: training(films), prediction=lambda: prediction(films, bundle, folder), start=lambda: start(films, bundle), growth=lambda: growth(films, bundle))
-        found = {}
-        for name in args.only:
+        real_films(n, folder/'films')
+        for name in parts:
             print(name, file=sys.stderr, flush=True)
-            found[name] = steps[name]()
-        save('speed', size=SIZE, films=args.films, minutes=round((time.time() - began) / 60, 1), **found)
+            found[name] = PARTS[name](folder/'films', folder, size)
+            if parts == WHOLE: found |= dict(films=n, size=size, minutes=round((time.time() - began) / 60, 1))
+            save('speed', **found)
+    show(found)
+
+
+PARTS = dict(loading=loading, training=training, prediction=prediction, start=start, growth=growth, compile=compiling)
+WHOLE = [p for p in PARTS if p != 'compile']   # which pays nowhere that we measured, and takes its time
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--only', nargs='+', choices=PARTS, default=WHOLE)
+    parser.add_argument('--films', type=int, default=1000)
+    parser.add_argument('--size', type=int, default=320, help='Side of the squares, pixels.')
+    args = parser.parse_args()
+    run(args.only, args.films, args.size)

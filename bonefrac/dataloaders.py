@@ -197,7 +197,7 @@ class FilmDL(TfmdDL):
         share = self.dataset.targets.bincount(minlength=len(self.dataset.vocab))
         return self.rng.choices(range(self.n), weights=(1 / share[self.dataset.targets]).tolist(), k=self.n)
 
-# %% ../nbs/04_dataloaders.ipynb #daa4885d
+# %% ../nbs/04_dataloaders.ipynb #a376e13a
 class FilmAugment(DisplayedTransform):
     "Mirror, turn, zoom, warp and light, each film of a batch by itself, in one resampling"
     order, split_idx = 30, 0
@@ -218,14 +218,14 @@ class FilmAugment(DisplayedTransform):
         maps, light = (o.to(x.device) for o in self.draw(len(x)))
         film = grid_sample(x.as_subclass(torch.Tensor), _places(maps, *x.shape[2:]), align_corners=False)
         shift, slope = light.T[:, :, None, None]
-        film[:, 0] = torch.logit(film[:, 0], 1e-6).add_(shift).mul_(slope).sigmoid_()
+        film[:, 0].logit_(1e-6).add_(shift).mul_(slope).sigmoid_()
         return TensorFilm(film)
 
 def _places(maps, h, w):
     "(n, h, w, 2): where each pixel after the change was before it"
     y, x = (((torch.arange(k, device=maps.device) * 2 + 1) / k - 1) for k in (h, w))
-    u, v, below = (m[:, :1, None] * x + m[:, 1:2, None] * y[:, None] + m[:, 2:, None] for m in maps.unbind(1))
-    return torch.stack([u / below, v / below], 3)
+    u, v, below = (torch.addcmul(m[:, 1:2, None] * y[:, None] + m[:, 2:, None], m[:, :1, None], x) for m in maps.unbind(1))
+    return torch.stack([u.div_(below), v.div_(below)], 3)
 
 def film_augmentations(
     mirror:bool=True, # Left-right mirror half of the films

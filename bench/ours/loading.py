@@ -1,0 +1,22 @@
+"Augmented batches of 32 from a warm cache. Prints films a second."
+import json
+import sys
+import time
+
+from bonefrac.dataloaders import film_dataloaders
+from bonefrac.datasets import draw_split, read_dataset
+
+folder, size, batches = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+films = draw_split(read_dataset(folder).films.assign(split='', group=''), .1, 0)
+dls = film_dataloaders(films, size, 32, quiet=True)
+
+
+def rate():
+    n, start = 0, time.perf_counter()
+    while n < 32 * batches:
+        for x, _ in dls.train: n += len(x)
+    return round(n / (time.perf_counter() - start), 2)
+
+
+rate()   # the first round fills the file system's cache
+print(json.dumps(dict(films_per_second=rate())))
