@@ -35,16 +35,18 @@ def measure(model, squares, broken, rounds=3):
     return dict(films_per_second=round(len(squares) / min(times), 1), auroc=round(roc_auc_score(broken, logits[:, 1] - logits[:, 0]), 4))
 
 
+def squares(part, size): return np.stack([read_square(p, size) for p in part.path])[:, None]
+
+
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('run', type=Path)
 run = parser.parse_args().run
 bundle, films = load_bundle(run/'bundle'), read_films_csv(run/'films.csv')
 films = films[films.ok]
-squares = lambda part: np.stack([read_square(p, bundle.size) for p in part.path])[:, None]
 held_out = films[films.split.isin(('valid', 'test'))]
-asked, broken = squares(held_out), held_out.label == FRACTURED
+asked, broken = squares(held_out, bundle.size), held_out.label == FRACTURED
 with tempfile.TemporaryDirectory() as folder:
     ready, small = f'{folder}/ready.onnx', f'{folder}/int8.onnx'
     quant_pre_process(bundle.onnx, ready, skip_symbolic_shape=True)
-    quantize_static(ready, small, Films(squares(films[films.split == 'train'].sample(64, random_state=0))), per_channel=True, reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
+    quantize_static(ready, small, Films(squares(films[films.split == 'train'].sample(64, random_state=0), bundle.size)), per_channel=True, reduce_range=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
     save('int8', films=len(asked), size=bundle.size, fp32=measure(bundle.onnx, asked, broken), int8=measure(small, asked, broken))

@@ -74,7 +74,7 @@ def precision_callbacks(
     fast = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)() or getattr(torch.cpu, '_is_amx_tile_supported', bool)()
     return [BFloat16()] if device.type == 'cpu' and fast else []
 
-# %% ../nbs/06_training.ipynb #97dacbac
+# %% ../nbs/06_training.ipynb #a2c50e59
 def _glibc():
     "The C library, where it is glibc: others lack `malloc_trim`"
     libc = ctypes.CDLL(None) if sys.platform == 'linux' else None
@@ -83,16 +83,17 @@ def _glibc():
 class KeepMemory(Callback):
     "On the CPU and glibc: memory that a batch frees serves the next one in place of going back to the system"
     order = MixedPrecision.order - 1
-    libc = _glibc()   # the class's, so that a learner can be copied
+    libc = _glibc()   # the class's: a learner that holds the callback can still be exported
 
-    def _limits(self, mmap, trim): self.libc.mallopt(-3, mmap), self.libc.mallopt(-1, trim)   # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-    def before_fit(self):
-        if self.libc and self.dls.device.type == 'cpu': self._limits(2**30, -1)
+    def _limits(self, mmap, trim):
+        if self.libc and self.dls.device.type == 'cpu': self.libc.mallopt(-3, mmap), self.libc.mallopt(-1, trim)   # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+    def before_fit(self): self._limits(2**30, -1)
     def after_fit(self): self.leave()
 
     def leave(self):
         "Give back what is free, and go on as glibc does once a program has freed something large"
-        if self.libc: self._limits(2**25, 2**26), self.libc.malloc_trim(0)
+        self._limits(2**25, 2**26)
+        if self.libc: self.libc.malloc_trim(0)
 
 # %% ../nbs/06_training.ipynb #64bb5d12
 class BoxEvidence(Callback):

@@ -1,4 +1,5 @@
 "Training, where a notebook's own thread cannot show it"
+import pickle
 import resource
 import sys
 from types import SimpleNamespace
@@ -25,3 +26,7 @@ def test_memory_that_a_batch_frees_serves_the_next():
     kept = cleared_pages()
     keep('after_fit')
     assert 5 * kept < as_it_comes
+
+
+def test_a_learner_that_keeps_memory_can_be_exported():
+    assert pickle.dumps(KeepMemory())   # what fastai's `Learner.export` does with every callback
