@@ -4,18 +4,20 @@
 
 # %% auto #0
 __all__ = ['SCHEMA', 'FILES', 'BundleError', 'check_config', 'Bundle', 'load_bundle', 'shipped_bundles', 'find_bundle',
-           'write_bundle', 'model_card']
+           'write_bundle', 'pull_bundle', 'push_bundle', 'model_card', 'evaluated_bundle']
 
-# %% ../nbs/07_bundle.ipynb #251d4d67
+# %% ../nbs/07_bundle.ipynb #989632da
 import html, json, os, shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from .radiographs import PREPROCESSING, BonefracError, sha256
 
-# %% ../nbs/07_bundle.ipynb #a6f02243
+# %% ../nbs/07_bundle.ipynb #c7166971
 SCHEMA = 1
-FILES = ('model.onnx', 'model.safetensors', 'training_films.txt', 'README.md')
+FILES = ('model.onnx', 'model.safetensors', 'gate.safetensors', 'training_films.txt', 'README.md')
 _PICKLES = {'.pkl', '.pickle', '.pt', '.pth', '.bin', '.ckpt', '.joblib', '.npy', '.npz'}
 
 class BundleError(BonefracError):
@@ -41,7 +43,7 @@ def check_config(
     if not config['temperature'] > 0: refuse(f"temperature {config['temperature']!r} is not above 0")
     return config
 
-# %% ../nbs/07_bundle.ipynb #6ce54d1c
+# %% ../nbs/07_bundle.ipynb #17c5890a
 def _check_files(folder, listed):
     for name, expected in listed.items():
         if name not in FILES: raise BundleError(f'{folder}: config.json lists {name!r}, which no bundle has; do not use it')
@@ -51,7 +53,14 @@ def _check_files(folder, listed):
     for path in folder.rglob('*'):
         if path.suffix.lower() in _PICKLES: raise BundleError(f'{path}: a format that can execute code when it is read; no bundle has one, do not use it')
 
-# %% ../nbs/07_bundle.ipynb #ed60c4c8
+def _check_head(path, classes):
+    "The last layer answers with as many classes as the configuration names; only the header is read"
+    try:
+        with safe_open(path, 'np') as f: outputs = f.get_slice('head.evidence.weight').get_shape()[0]
+    except SafetensorError as e: raise BundleError(f'{path}: is no model of bonefrac ({e}); pull or export the bundle again') from None
+    if outputs != len(classes) and (outputs, len(classes)) != (1, 2): raise BundleError(f'{path}: tells {outputs} classes apart, but config.json names {len(classes)}; pull or export the bundle again')
+
+# %% ../nbs/07_bundle.ipynb #0fb3df76
 @dataclass(frozen=True, repr=False)
 class Bundle:
     "A checked bundle"
@@ -89,22 +98,22 @@ def load_bundle(
     try: config = json.loads((folder/'config.json').read_text(encoding='utf-8'))
     except ValueError as e: raise BundleError(f'{folder}/config.json: is no JSON ({e}); pull or export the bundle again') from None
     _check_files(folder, check_config(config, folder/'config.json')['files'])
+    _check_head(folder/'model.safetensors', config['classes'])
     return Bundle(folder, config)
 
-# %% ../nbs/07_bundle.ipynb #4049bf3f
+# %% ../nbs/07_bundle.ipynb #071371c3
 def shipped_bundles() -> dict[str, Path]: # Name to folder
     "The bundles inside the installed package"
     root = Path(__file__).parent/'bundles' if '__file__' in globals() else Path('bonefrac/bundles')
     return {p.parent.name: p.parent for p in sorted(root.glob('*/config.json'))}
 
 def find_bundle(
-    name:str|Path|None=None, # A folder or a shipped bundle's name; None: the one that ships for fractures
+    name:str|Path|None=None, # A folder, a shipped bundle's name, or hf:owner/name; None: 'fracture', which ships
 ) -> Bundle: # Checked
     "Whatever a user may give as BUNDLE; raises `BundleError`"
     shipped = shipped_bundles()
-    if name is None:
-        if 'fracture' not in shipped: raise BundleError('no bundle ships with this version of bonefrac yet; train one (bonefrac demo makes one in minutes) and give its folder with --bundle')
-        return load_bundle(shipped['fracture'])
+    if str(name).startswith('hf:'): return pull_bundle(str(name)[3:])
+    name = name or 'fracture'
     return load_bundle(name if Path(name).exists() else shipped.get(str(name), name))
 
 # %% ../nbs/07_bundle.ipynb #25d4efe9
@@ -130,24 +139,102 @@ def write_bundle(
     finally: shutil.rmtree(part, ignore_errors=True)
     return load_bundle(folder)
 
-# %% ../nbs/07_bundle.ipynb #fc5f5a29
-def _figure(m): return f"{m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f})" if isinstance(m, dict) and m.get('low') is not None else '' if not isinstance(m, dict) or m.get('value') is None else f"{m['value']:.3f}"
+# %% ../nbs/07_bundle.ipynb #6aa4c24c
+def _hub_error(repo, e): return BundleError(f"hf:{repo}: {' '.join(str(e).split())[:160] or type(e).__name__}; check the name, the network and, for a private repository, hf auth login")
+
+def pull_bundle(
+    repo:str, # owner/name on the hub, or owner/name@revision
+    folder:str|Path|None=None, # Copy it here; None: leave it in the hub's cache
+) -> Bundle: # Checked
+    "Fetch a bundle from the Hugging Face Hub; raises `BundleError`"
+    from huggingface_hub import snapshot_download
+    name, _, revision = repo.partition('@')
+    if folder is not None and Path(folder).exists(): raise BundleError(f'{folder}: is there already; give another folder')
+    try: bundle = load_bundle(snapshot_download(name, revision=revision or None, allow_patterns=['config.json', *FILES]))
+    except BundleError: raise
+    except Exception as e: raise _hub_error(repo, e) from e   # network, names, rights: the hub has an exception for each
+    if folder is None: return bundle
+    return write_bundle(folder, {k: v for k, v in bundle.config.items() if k not in ('schema', 'files')}, {f: bundle.folder/f for f in bundle.config['files']})
+
+def push_bundle(
+    bundle:Bundle, # A checked bundle
+    repo:str, # owner/name; made where there is none
+    private:bool=True, # Who may see a repository that is made now
+) -> str: # The page of the commit
+    "Send a bundle to the Hugging Face Hub; raises `BundleError`"
+    from huggingface_hub import HfApi
+    api = HfApi()
+    try:
+        api.create_repo(repo, private=private, exist_ok=True)
+        return api.upload_folder(repo_id=repo, folder_path=bundle.folder, allow_patterns=['config.json', *bundle.config['files']], commit_message=f'bundle {bundle.name}').commit_url
+    except Exception as e: raise _hub_error(repo, e) from e
+
+# %% ../nbs/07_bundle.ipynb #386155b9
+_LICENCES = {'CC BY 4.0': 'cc-by-4.0', 'ODC-By 1.0': 'odc-by', 'CC0 1.0': 'cc0-1.0', 'Apache-2.0': 'apache-2.0'}   # as the hub spells them
+_SHOWN = ('auroc', 'average_precision', 'accuracy', 'balanced_accuracy', 'sensitivity', 'specificity', 'precision', 'f1', 'top2', 'brier', 'ece')
+
+def _figure(m):
+    if not isinstance(m, dict) or m.get('value') is None: return ''
+    return f"{m['value']:.3f}" + (f" ({m['low']:.3f} to {m['high']:.3f})" if m.get('low') is not None else '')
+
+def _table(head, rows): return [f"| {' | '.join(head)} |", '|' + '---|' * len(head), *(f"| {' | '.join(map(str, r))} |" for r in rows), '']
+
+def _front_matter(config):
+    "What the hub indexes"
+    tested = config.get('evaluation')
+    front = dict(license=_LICENCES.get(config['training'].get('licence'), 'other'), library_name='bonefrac', pipeline_tag='image-classification', tags=['radiology', 'fracture', 'x-ray', 'onnx'])
+    if tested:
+        values = [dict(type=m, value=round(tested['metrics'][m]['value'], 4)) for m in ('auroc', 'accuracy', 'f1') if tested['metrics'].get(m, {}).get('value') is not None]
+        front['model-index'] = [dict(name=config['name'], results=[dict(task=dict(type='image-classification'), dataset=dict(type=tested['data'], name=tested['data'], split=tested['split']), metrics=values)])]
+    return ['---', *(f'{k}: {json.dumps(v, ensure_ascii=False)}' for k, v in front.items()), '---', '']
+
+# %% ../nbs/07_bundle.ipynb #954156af
+def _answers_section(config):
+    points, tested = config['operating_points'], config.get('evaluation') or {}
+    if not points: return ['## Answers', '', 'The likeliest class, with the probabilities of all.', '']
+    lines = ['## Answers', '', f"Below {points['rule_out']:.3f} the answer is `no fracture`, from {points['rule_in']:.3f} on `fracture`, between them `doubt`. "
+             f"The points were chosen on {points['films']} films that training did not see, for a sensitivity of {points['sensitivity']:g} and a specificity of {points['specificity']:g}."
+             if 'films' in points else f'`{json.dumps(points)}`', '']
+    if tested.get('three_way'): lines += [f"On the test films {tested['three_way']['doubt']:.0%} of the answers were `doubt`.", '']
+    if at := tested.get('at_points'): lines += _table(('point', 'probability', 'sensitivity', 'specificity'), [(n.replace('_', '-'), f"{f['threshold']:.3f}", _figure(f['sensitivity']), _figure(f['specificity'])) for n, f in at.items()])
+    return lines
+
+def _figures_section(config):
+    tested = config.get('evaluation')
+    if not tested: return ['## Figures', '', config['metrics'].get('about', ''), '', *_table(('figure', 'value'), [(k, _figure(v)) for k, v in config['metrics'].items() if _figure(v)])]
+    lines = ['## Figures', '', f"On {tested['n']} films of {tested['data']}, split {tested['split']}" + (f"; {tested['n_refused']} more were refused" if tested.get('n_refused') else '') + '. 95 % intervals from a bootstrap over groups.', '',
+             *_table(('figure', 'value (95 % interval)'), [(m, _figure(tested['metrics'][m])) for m in _SHOWN if _figure(tested['metrics'].get(m))])]
+    if regions := tested.get('per_region'): lines += _table(('region', 'films', 'sensitivity', 'specificity', 'auroc'), [(r, f['n'], *(_figure(f[m]) for m in ('sensitivity', 'specificity', 'auroc'))) for r, f in regions.items()])
+    return lines
 
 def model_card(
     config:dict, # A bundle's configuration
 ) -> str: # Markdown with front matter
     "A model card (Mitchell et al. 2019, arXiv:1810.03993) from what the configuration says"
-    training, figures = config['training'], config['metrics']
-    front = dict(license=training.get('licence_id', 'other'), library_name='bonefrac', pipeline_tag='image-classification', tags=['radiology', 'fracture', 'x-ray', 'onnx'])
-    points = config['operating_points']
-    lines = ['---', *(f'{k}: {json.dumps(v)}' for k, v in front.items()), '---', '', f"# {config['name']}", '',
-             f"Classes: {', '.join(config['classes'])}. Input: one grey film, letterboxed to {config['input']['size']} pixels. Net: {config['architecture'].get('name')}"
-             + (f", started from {config['architecture']['weights']} ({config['architecture'].get('licence') or 'licence not stated'})." if config['architecture'].get('weights', 'none') != 'none' else ', started from nothing.'), '',
-             '**Not a medical device.** It has not been tested in a clinic and must not decide about a patient.', '',
-             '## Use', '', '```', f"bonefrac predict film.png --bundle {config['name']}", '```', '',
-             '## Training', '', f"Data: {training.get('data')}, licence {training.get('licence')}. {training.get('counts', '')}", '', '```', training.get('command', ''), '```', '',
-             '## Figures', '', figures.get('about', ''), '', '| figure | value (95 % interval) |', '|---|---|',
-             *(f'| {k} | {_figure(v)} |' for k, v in figures.items() if _figure(v)), '',
-             '## Operating points', '', f'`{json.dumps(points)}`', '',
-             '## Limits', '', 'Known only on the data above: other devices, ages, regions and reading habits were not tested. A film without a visible fracture does not exclude one.', '']
-    return '\n'.join(lines)
+    training, net, gate = config['training'], config['architecture'], config.get('gate')
+    start = f"started from {net['weights']} ({net.get('licence') or 'licence not stated'})" if net.get('weights', 'none') != 'none' else 'started from nothing'
+    refuses = [] if not gate else [f"What does not look like a bone radiograph is refused, as are {gate['refused']:.1%} of the {gate['films']} validation films, on which the limit was set.", '']
+    return '\n'.join([*_front_matter(config), f"# {config['name']}", '',
+        f"Classes: {', '.join(config['classes'])}. Input: one grey film, letterboxed to {config['input']['size']} pixels. Net: {net.get('name')}, {start}.", '',
+        '**Not a medical device.** It has not been tested in a clinic and must not decide about a patient.', '',
+        '## Use', '', '```', f"bonefrac predict film.png --bundle {config['name']}", '```', '', *_answers_section(config), *refuses,
+        '## Training', '', f"Data: {training.get('data')}, licence {training.get('licence')}. {training.get('counts', '')}", '', '```', training.get('command', ''), '```', '', *_figures_section(config),
+        '## Limits', '', 'Known only on the data above. Other hospitals and devices, ages, regions that no table above names, films in a cast or after surgery, and how people decide with its help were not tested. A film without a visible fracture does not exclude one.', ''])
+
+# %% ../nbs/07_bundle.ipynb #a0134b99
+_EVALUATION = ('data', 'split', 'n', 'n_groups', 'n_refused', 'n_seen', 'metrics', 'per_region', 'per_class', 'at_points', 'three_way')
+
+def evaluated_bundle(
+    bundle:Bundle, # A checked bundle
+    metrics:dict, # What `bonefrac evaluate` wrote as metrics.json
+    folder:str|Path, # Where the new bundle goes
+    name:str='', # What it is called; '': as before
+) -> Bundle: # The same model, its test figures in configuration and card
+    "Put test figures into a bundle; raises `BundleError` where training has seen the films"
+    if lacking := [k for k in ('data', 'split', 'n', 'model', 'metrics') if k not in metrics]: raise BundleError(f"metrics.json: has no {lacking[0]!r}; make it with bonefrac evaluate")
+    if metrics.get('model') != bundle.config['files']['model.onnx']: raise BundleError(f'metrics.json: was measured with another model than {bundle.name}; evaluate this one')
+    if metrics.get('n_seen'): raise BundleError(f"metrics.json: {metrics['n_seen']} of its films were in the training of {bundle.name}; evaluate on films that it has not seen")
+    kept = {k: v for k, v in bundle.config.items() if k not in ('schema', 'files')}
+    config = kept | dict(name=name or bundle.name, evaluation={k: metrics[k] for k in _EVALUATION if k in metrics})
+    files = {f: bundle.folder/f for f in bundle.config['files']}
+    return write_bundle(folder, config, files | {'README.md': model_card(config)})

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'FEW', 'SUBGROUPS', 'EvaluationError', 'Answers', 'bootstrap_weights', 'wilson', 'figures', 'evaluate',
-           'confusion', 'per_class', 'subgroups', 'worst_subgroup', 'calibration_table', 'three_way', 'threshold_for',
-           'threshold_table', 'compare', 'before_scaling', 'plot_confusion', 'roc_points', 'plot_roc',
+           'confusion', 'per_class', 'subgroups', 'worst_subgroup', 'calibration_table', 'at_points', 'three_way',
+           'threshold_for', 'threshold_table', 'compare', 'before_scaling', 'plot_confusion', 'roc_points', 'plot_roc',
            'plot_calibration', 'plot_precision_recall', 'plot_subgroups']
 
 # %% ../nbs/10_evaluation.ipynb #1779b1b4
@@ -184,7 +184,7 @@ def _weight_chunks(answers, resamples, seed):
     rows = max(1, min(resamples, 4_000_000 // len(answers)))
     for i, start in enumerate(range(0, resamples, rows)): yield bootstrap_weights(answers.groups, min(rows, resamples - start), (seed, i))
 
-# %% ../nbs/10_evaluation.ipynb #583df87d
+# %% ../nbs/10_evaluation.ipynb #d323126a
 def evaluate(
     findings:pd.DataFrame, # Findings table with labels
     target:str='label', # The column with the truth
@@ -200,7 +200,7 @@ def evaluate(
     return dict(n=len(answers), n_groups=int(answers.groups.max() + 1), n_refused=answers.n_refused, n_seen=int(answers.films['seen'].sum()) if 'seen' in answers.films else None,
                 threshold=threshold, metrics=figures(answers, two, resamples, seed), per_class=per_class(answers, two), per_region=parts.get('region', {}), subgroups=parts, worst_subgroup=worst_subgroup(parts),
                 confusion=dict(labels=answers.classes, matrix=confusion(answers, two).tolist()), calibration=calibration_table(answers).to_dict('records'),
-                three_way=three_way(answers, points) if 'rule_in' in points else None)
+                three_way=three_way(answers, points) if 'rule_in' in points else None, at_points=at_points(answers, points, resamples, seed))
 
 def confusion(
     answers:Answers, # Probabilities and truth
@@ -252,7 +252,7 @@ def worst_subgroup(
     sure = [dict(column=c, value=v, n=f['n'], metric=metric, figure=f[metric]) for c, values in found.items() for v, f in values.items() if f[metric]['value'] is not None and not f[metric]['note']]
     return min(sure, key=lambda s: s['figure']['value'], default=None)
 
-# %% ../nbs/10_evaluation.ipynb #0304934e
+# %% ../nbs/10_evaluation.ipynb #b8c66d78
 def calibration_table(
     answers:Answers, # Probabilities and truth
 ) -> pd.DataFrame: # A row a bin that holds films: low, high, n, said (mean probability), found (share)
@@ -260,6 +260,16 @@ def calibration_table(
     said, found = (answers.p[:, 1], answers.truth == 1) if answers.k == 2 else (answers.p.max(1), answers.p.argmax(1) == answers.truth)
     bins = np.minimum((said * 10).astype(int), 9)
     return pd.DataFrame([dict(low=b / 10, high=(b + 1) / 10, n=int((bins == b).sum()), said=float(said[bins == b].mean()), found=float(found[bins == b].mean())) for b in np.unique(bins)])
+
+def at_points(
+    answers:Answers, # Probabilities and truth
+    points:dict, # rule_out, threshold, rule_in: probabilities; empty where there are more than two classes
+    resamples:int=2000, # Of the bootstrap
+    seed:int=0, # Of the bootstrap
+) -> dict: # {point: {threshold, sensitivity, specificity}}, figures as in `figures`
+    "What each operating point gives on these films"
+    at = {name: (points[name], figures(answers, points[name], resamples, seed)) for name in ('rule_out', 'threshold', 'rule_in') if name in points}
+    return {name: dict(threshold=point, sensitivity=f['sensitivity'], specificity=f['specificity']) for name, (point, f) in at.items()}
 
 def three_way(
     answers:Answers, # Of two classes

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['fit_temperature', 'operating_points', 'to_onnx', 'export_bundle']
 
-# %% ../nbs/08_export.ipynb #251f019c
+# %% ../nbs/08_export.ipynb #dbadc127
 import io, tempfile, warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
+import pandas as pd
 import torch
 from fastai.learner import Learner
 from safetensors.torch import save as as_safetensors
@@ -22,7 +23,9 @@ from torch import nn
 
 from . import __version__
 from .bundle import Bundle, BundleError, model_card, write_bundle
+from .dataloaders import cached_films
 from .datasets import digest
+from .gate import fit_gate, grey_statistics, turn_round
 from .models import pool_evidence
 from .radiographs import PREPROCESSING
 from .training import auroc, learner_probabilities
@@ -53,32 +56,58 @@ def operating_points(
     return dict(threshold=round(best, 6), rule_out=round(float(rule_out), 6), rule_in=round(float(rule_in), 6),
                 sensitivity=sensitivity, specificity=specificity, films=len(p), positive=int(truth.sum()))
 
-# %% ../nbs/08_export.ipynb #f8cfc95f
+# %% ../nbs/08_export.ipynb #ce9a8e0e
 class _Deployed(nn.Module):
     def __init__(self, net): super().__init__(); self.net = net
     def forward(self, film):
-        evidence = self.net.evidence(film.float() / 255)
-        return pool_evidence(evidence, self.net.sharpness), evidence
+        features = self.net.features(film.float() / 255)
+        evidence = self.net.head(features)
+        return pool_evidence(evidence, self.net.sharpness), evidence, features.mean((2, 3))
 
 def to_onnx(
     net:nn.Module, # A `FractureNet`
     size:int, # Side of the squares, pixels
-) -> bytes: # An ONNX model: `film` (n, 1, size, size) uint8 to `logits` (n, k) and `evidence` (n, k, h, w)
+) -> bytes: # An ONNX model: `film` (n, 1, size, size) uint8 to `logits` (n, k), `evidence` (n, k, h, w) and `features` (n, f)
     "The net as ONNX, for any number of films at once"
     deployed = _Deployed(net).eval().cpu().to(memory_format=torch.contiguous_format)
     film, batch = torch.zeros(2, 1, size, size, dtype=torch.uint8), torch.export.Dim('batch')
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter('ignore')
         path = Path(folder)/'model.onnx'
-        torch.onnx.export(deployed, (film,), path, input_names=['film'], output_names=['logits', 'evidence'], dynamic_shapes={'film': {0: batch}}, dynamo=True, external_data=False, verbose=False)
+        torch.onnx.export(deployed, (film,), path, input_names=['film'], output_names=['logits', 'evidence', 'features'], dynamic_shapes={'film': {0: batch}}, dynamo=True, external_data=False, verbose=False)
         return path.read_bytes()
 
-# %% ../nbs/08_export.ipynb #61b2858c
-def _parity(onnx, learn, films, logits):
-    "Largest difference in probability between the learner and the exported model"
-    run, pixels, slots = onnxruntime.InferenceSession(onnx, providers=['CPUExecutionProvider']), learn.dls.train_ds.pixels, films.slot.to_numpy()
-    deployed = np.concatenate([run.run(['logits'], {'film': pixels[slots[i:i+32]][:, None]})[0] for i in range(0, len(slots), 32)])
-    return float(abs(softmax(deployed, 1) - softmax(logits, 1)).max())
+# %% ../nbs/08_export.ipynb #769f627a
+def _round_weights(net):
+    "Round what has more than one dimension to half precision, in place; the rest, batch normalisation too, stays"
+    for tensor in net.state_dict().values():
+        if tensor.ndim > 1: tensor.copy_(tensor.half())
+
+def _stored(net): return {k: (v.half() if v.ndim > 1 else v).cpu().contiguous() for k, v in net.state_dict().items()}
+
+def _deployed_outputs(onnx, squares):
+    "(n, k) logits and (n, f) features of the exported model"
+    run = onnxruntime.InferenceSession(onnx, providers=['CPUExecutionProvider'])
+    parts = [run.run(['logits', 'features'], {'film': np.ascontiguousarray(squares[i:i+8, None])}) for i in range(0, len(squares), 8)]
+    return tuple(np.concatenate(o) for o in zip(*parts))
+
+def _gate(onnx, train, valid):
+    "Fitted on squares of training films, its limit set on those of validation films"
+    statistics = lambda squares: np.stack([grey_statistics(s) for s in squares])
+    features, held_out = _deployed_outputs(onnx, train)[1], (_deployed_outputs(onnx, valid)[1], statistics(valid))
+    gate = fit_gate(features, statistics(train), np.stack([grey_statistics(turn_round(s)) for s in train]), held_out)
+    return gate, dict(films=len(valid), refused=float((gate.strangeness(*held_out) > 1).mean()), fitted_on=len(train))
+
+def _for_gate(train, most=1200):
+    "One film a group, so that no family of copies sets the tone, and not more than needed"
+    alone = train[(train.group == '') | ~train.duplicated('group')]
+    return alone.sample(min(most, len(alone)), random_state=0)
+
+def _gate_squares(split, films, pixels, familiar, size):
+    squares = pixels[_for_gate(films[films.ok & (films.split == split)]).slot]
+    if familiar is None: return squares
+    more, cache = cached_films(_for_gate(familiar[familiar.ok & (familiar.split == split)]), size, quiet=True)
+    return np.concatenate([squares, cache.pixels[more.slot[more.ok]]])
 
 def _counts(films, target):
     used = films[films.ok & (films[target] != '') & films.split.isin(('train', 'valid'))]
@@ -93,26 +122,30 @@ def export_bundle(
     data:str='', # The training data's name
     licence:str='', # Of the training data
     command:str='', # That trained it, word for word
+    familiar:pd.DataFrame|None=None, # More films, of splits train and valid, that the gate shall let through; their labels are not used
     **training, # More to note about the training
 ) -> Bundle: # Written, read back and checked
     "Calibrate, choose operating points, export, compare and write; raises `BundleError` where ONNX and learner disagree"
     films, vocab, target, net = learn.dls.films, list(learn.dls.vocab), learn.dls.target, learn.model
-    valid = films[films.ok & (films.split == 'valid') & (films[target] != '')]
+    valid, pixels = films[films.ok & (films.split == 'valid') & (films[target] != '')], learn.dls.train_ds.pixels
+    _round_weights(net)
     _, logits = learner_probabilities(learn, valid)
     multi, truth = learn.dls.train_ds.multi, learn.dls.valid_ds.targets.numpy()
     temperature = 1. if multi else fit_temperature(logits, truth)
     p = 1 / (1 + np.exp(-logits)) if multi else softmax(logits / temperature, 1)
     onnx = to_onnx(net, learn.dls.size)
-    if (apart := _parity(onnx, learn, valid, logits)) > 1e-3: raise BundleError(f'the exported model differs from the learner by {apart:.4f} in probability; report this with the architecture {net.arch}')
+    deployed, _ = _deployed_outputs(onnx, pixels[valid.slot])
+    if (apart := float(abs(softmax(deployed, 1) - softmax(logits, 1)).max())) > 1e-3: raise BundleError(f'the exported model differs from the learner by {apart:.4f} in probability; report this with the architecture {net.arch}')
     seen = films[films.ok & films.split.isin(('train', 'valid'))]
+    gate, gate_figures = _gate(onnx, *(_gate_squares(s, films, pixels, familiar, learn.dls.size) for s in ('train', 'valid')))
     config = dict(
         name=name or Path(folder).resolve().parent.name, classes=vocab, target=target, multi=multi, bonefrac=__version__,
-        architecture=dict(name=net.arch, kwargs=net.arch_kwargs, weights=net.weights, licence=net.licence, sharpness=net.sharpness, parameters=sum(q.numel() for q in net.parameters())),
+        architecture=dict(name=net.arch, kwargs=net.arch_kwargs, weights=net.weights, licence=net.licence, sharpness=net.sharpness, one_sided=net.head.one_sided, parameters=sum(q.numel() for q in net.parameters())),
         input=dict(size=learn.dls.size, channels=1, dtype='uint8', preprocessing=PREPROCESSING, mean=net.mean, std=net.std),
         temperature=round(temperature, 4), operating_points=operating_points(p[:, 1], truth) if len(vocab) == 2 and not multi else {},
         training=dict(data=data, licence=licence, counts=_counts(films, target), command=command, recipe=learn.recipe, **training),
         metrics={'about': f'On the {len(valid)} validation films, which also chose the epoch, the temperature and the operating points: expect less elsewhere.',
-                 'auroc': {'value': round(auroc(p, truth), 4)}}, agreement=apart)
-    weights = as_safetensors({k: v.cpu().contiguous() for k, v in net.state_dict().items()})
+                 'auroc': {'value': round(auroc(p, truth), 4)}}, agreement=apart, gate=gate_figures)
+    weights = as_safetensors(_stored(net))
     hashes = '\n'.join(sorted({digest(q) for q in seen.path} - {''})) + '\n'
-    return write_bundle(folder, config, {'model.onnx': onnx, 'model.safetensors': weights, 'training_films.txt': hashes, 'README.md': model_card(config)})
+    return write_bundle(folder, config, {'model.onnx': onnx, 'model.safetensors': weights, 'gate.safetensors': gate.to_bytes(), 'training_films.txt': hashes, 'README.md': model_card(config)})

@@ -20,7 +20,7 @@ from torch import nn
 
 from .radiographs import BonefracError
 
-# %% ../nbs/05_models.ipynb #d47016ab
+# %% ../nbs/05_models.ipynb #603bc9a8
 class ModelError(BonefracError):
     "A model that cannot be made; `str(e)` is one line that says why and what to do"
 
@@ -30,10 +30,14 @@ class EvidenceHead(nn.Module):
         features:int, # Channels of the backbone's map
         n_classes:int, # Classes
         dropout:float=.2, # Share of feature channels dropped while training
+        one_sided:bool=False, # Of two classes only the second has evidence; that of the first is 0 everywhere
     ):
         super().__init__()
-        self.dropout, self.evidence = nn.Dropout2d(dropout), nn.Conv2d(features, n_classes, 1)
-    def forward(self, x): return self.evidence(self.dropout(x))
+        self.one_sided = one_sided and n_classes == 2
+        self.dropout, self.evidence = nn.Dropout2d(dropout), nn.Conv2d(features, n_classes - self.one_sided, 1)
+    def forward(self, x):
+        evidence = self.evidence(self.dropout(x))
+        return torch.cat([torch.zeros_like(evidence), evidence], 1) if self.one_sided else evidence
 
 # %% ../nbs/05_models.ipynb #9d3877d2
 def pool_evidence(
@@ -44,7 +48,7 @@ def pool_evidence(
     z = evidence.flatten(2).float()
     return z.mean(2) if not sharpness else (torch.logsumexp(sharpness * z, 2) - math.log(z.shape[2])) / sharpness
 
-# %% ../nbs/05_models.ipynb #2f680cd2
+# %% ../nbs/05_models.ipynb #8358b2bd
 class FractureNet(nn.Module):
     "Backbone and evidence head: grey films to logits"
     def __init__(self,
@@ -55,16 +59,23 @@ class FractureNet(nn.Module):
         std:float=.25, # Grey levels, in [0, 1], that the body takes as 1
         dropout:float=.2, # Share of feature channels dropped while training
         sharpness:float=0., # Of `pool_evidence`
+        one_sided:bool=False, # Of `EvidenceHead`
     ):
         super().__init__()
-        self.body, self.head = body, EvidenceHead(features, n_classes, dropout)
+        self.body, self.head = body, EvidenceHead(features, n_classes, dropout, one_sided)
         self.mean, self.std, self.sharpness = mean, std, sharpness
+
+    def features(self,
+        x:torch.Tensor, # (n, 1, h, w) in [0, 1]
+    ) -> torch.Tensor: # (n, features, h', w')
+        "The body's map, which the head reads"
+        return self.body((x - self.mean) / self.std)
 
     def evidence(self,
         x:torch.Tensor, # (n, 1, h, w) in [0, 1]
     ) -> torch.Tensor: # (n, classes, h', w') logits by place
         "The map from which the answer is pooled"
-        return self.head(self.body((x - self.mean) / self.std))
+        return self.head(self.features(x))
 
     def forward(self, x): return pool_evidence(self.evidence(x), self.sharpness)
 
@@ -126,25 +137,27 @@ def _from_hub(arch, kwargs):
     except Exception as e:
         raise ModelError(f"{arch}: no pretrained weights could be had ({type(e).__name__}); name a folder that holds {arch}.json and {arch}.safetensors in BONEFRAC_WEIGHTS, or start from nothing with --weights none") from e
 
-# %% ../nbs/05_models.ipynb #75587d05
+# %% ../nbs/05_models.ipynb #8cd59667
 def fracture_net(
     arch:str='mobilenetv2_100', # 'small_cnn' or a timm model that ends in a feature map
     n_classes:int=2, # Classes
     weights:str='auto', # 'auto': pretrained, from `BONEFRAC_WEIGHTS` or timm's hub; 'none': from nothing
     dropout:float=.2, # In the head
+    sharpness:float|None=None, # Of `pool_evidence`; None: 4 for the small net, else 0
+    one_sided:bool=False, # Of `EvidenceHead`
     **kwargs, # More for `timm.create_model`
 ) -> FractureNet: # With `.arch`, `.arch_kwargs`, `.weights` (where they came from) and `.licence`
     "A net for grey films; raises `ModelError` for an unknown name or weights that cannot be had"
     _check_name(arch)
     if weights not in ('auto', 'none'): raise ModelError(f"weights {weights!r}; choose auto or none")
-    if arch == 'small_cnn': return _named(FractureNet(small_cnn(), 128, n_classes, dropout=dropout, sharpness=4.), arch, {}, 'none', '')
+    if arch == 'small_cnn': return _named(FractureNet(small_cnn(), 128, n_classes, dropout=dropout, sharpness=4. if sharpness is None else sharpness, one_sided=one_sided), arch, {}, 'none', '')
     local = _local_weights(arch) if weights == 'auto' else None
     kwargs = {**(local[0]['arch_kwargs'] if local else {}), **kwargs}
     grey = dict(in_chans=1, num_classes=0, global_pool='', **kwargs)
     body = timm.create_model(arch, **grey) if local or weights == 'none' else _from_hub(arch, grey)
     if local: _fill(body, local[1], arch)
     cfg = local[0] if local else body.pretrained_cfg
-    net = FractureNet(_as_map(body, arch), body.num_features, n_classes, float(np.mean(cfg['mean'])), float(np.mean(cfg['std'])), dropout)
+    net = FractureNet(_as_map(body, arch), body.num_features, n_classes, float(np.mean(cfg['mean'])), float(np.mean(cfg['std'])), dropout, sharpness or 0., one_sided)
     source = local[0]['source'] if local else '' if weights == 'none' else f"timm {body.pretrained_cfg.get('hf_hub_id') or arch}"
     return _named(net, arch, kwargs, source or 'none', local[0]['license'] if local else body.pretrained_cfg.get('license', '') if source else '')
 
@@ -152,15 +165,17 @@ def _named(net, arch, kwargs, weights, licence):
     net.arch, net.arch_kwargs, net.weights, net.licence = arch, kwargs, weights, licence
     return net
 
-# %% ../nbs/05_models.ipynb #4c18a0b8
+# %% ../nbs/05_models.ipynb #a636945c
 def load_net(
     bundle, # A checked `Bundle`
     n_classes:int|None=None, # None: the bundle's classes; a number: a fresh head for so many
+    sharpness:float|None=None, # Of `pool_evidence`; None: the bundle's
+    one_sided:bool=False, # Of a fresh head
 ) -> FractureNet: # In evaluation mode
     "The net of a bundle, in PyTorch; raises `ModelError` where its weights do not fit"
     about, fresh = bundle.config['architecture'], n_classes is not None
-    net = fracture_net(about['name'], n_classes or len(bundle.classes), 'none', **about['kwargs'])
-    net.mean, net.std, net.sharpness = bundle.config['input']['mean'], bundle.config['input']['std'], about.get('sharpness', 0.)
+    net = fracture_net(about['name'], n_classes or len(bundle.classes), 'none', one_sided=one_sided if fresh else about.get('one_sided', False), sharpness=about.get('sharpness', 0.) if sharpness is None else sharpness, **about['kwargs'])
+    net.mean, net.std = bundle.config['input']['mean'], bundle.config['input']['std']
     state = {k: v for k, v in load_file(bundle.folder/'model.safetensors').items() if not (fresh and k.startswith('head.'))}
     own = {k: v.shape for k, v in net.state_dict().items() if not (fresh and k.startswith('head.'))}
     if own != {k: v.shape for k, v in state.items()}: raise ModelError(f"{bundle.folder/'model.safetensors'}: is no {about['name']}; pull or export the bundle again")

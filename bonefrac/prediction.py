@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Predictor', 'expand_paths']
 
-# %% ../nbs/09_prediction.ipynb #2d0ae34e
+# %% ../nbs/09_prediction.ipynb #bdd41683
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,23 +17,36 @@ import numpy as np
 from fastcore.basics import patch
 from tqdm.auto import tqdm
 
-from .bundle import Bundle, find_bundle
+from .bundle import Bundle, BundleError, find_bundle
+from .gate import grey_statistics, load_gate, turn_round
 from .radiographs import FRACTURED, NOT_FRACTURED, RadiographError, digest, film_files, read_square
 
 if TYPE_CHECKING: import pandas as pd   # it takes longer to load than a film to answer, so only `findings` does
 
-# %% ../nbs/09_prediction.ipynb #0bdf31e0
+# %% ../nbs/09_prediction.ipynb #2e873405
 class Predictor:
     "A bundle, ready to be asked; may be used from several threads at once"
     def __init__(self,
         bundle:Bundle|str|Path|None=None, # A bundle, its folder or name; None: the one that ships
         threads:int=0, # Of onnxruntime; 0: every core
+        gated:bool=True, # Refuse what does not look like a bone radiograph
+        mirrored:bool=False, # Ask each film and its mirror image, and average: test-time augmentation, at twice the price
     ):
         import onnxruntime
-        self.bundle = bundle if isinstance(bundle, Bundle) else find_bundle(bundle)
+        self.bundle, self.mirrored = bundle if isinstance(bundle, Bundle) else find_bundle(bundle), mirrored
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = threads, 3
-        self.session = onnxruntime.InferenceSession(self.bundle.onnx.read_bytes(), options, providers=['CPUExecutionProvider'])
+        try: self.session = onnxruntime.InferenceSession(self.bundle.onnx.read_bytes(), options, providers=['CPUExecutionProvider'])
+        except Exception as e: raise BundleError(f"{self.bundle.onnx}: cannot be run ({' '.join(str(e).split())[:120]}); pull or export the bundle again") from e   # onnxruntime's errors have no common base of their own
+        features = self._check_model()
+        self.gate = load_gate(self.bundle.folder/'gate.safetensors', features) if gated and 'gate.safetensors' in self.bundle.config['files'] else None
+
+    def _check_model(self):
+        "The model takes and gives what the configuration says; how many features it gives"
+        film, outputs, k = self.session.get_inputs()[0], {o.name: o.shape for o in self.session.get_outputs()}, len(self.classes)
+        if (film.name, film.type, film.shape[1:]) != ('film', 'tensor(uint8)', [1, self.size, self.size]) or set(outputs) != {'logits', 'evidence', 'features'} or outputs['logits'][1:] != [k] or outputs['evidence'][1] != k:
+            raise BundleError(f'{self.bundle.onnx}: takes or gives other shapes than config.json says ({k} classes, {self.size} pixels); pull or export the bundle again')
+        return outputs['features'][1]
 
     @property
     def classes(self): return self.bundle.classes
@@ -42,9 +55,14 @@ class Predictor:
 
     def run(self,
         squares:np.ndarray, # (n, size, size) uint8 letterboxed films
-    ) -> tuple[np.ndarray, np.ndarray]: # (n, k) logits; (n, k, h, w) evidence, logits by place
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]: # (n, k) logits; (n, k, h, w) evidence, logits by place; (n, f) features
         "What the net says, before temperature"
-        return tuple(self.session.run(['logits', 'evidence'], {'film': squares[:, None]}))
+        outputs = ['logits', 'evidence', 'features']
+        logits, evidence, features = self.session.run(outputs, {'film': squares[:, None]})
+        if self.mirrored:
+            there, map_there, _ = self.session.run(outputs, {'film': np.ascontiguousarray(squares[:, None, :, ::-1])})
+            logits, evidence = (logits + there) / 2, (evidence + map_there[..., ::-1]) / 2
+        return logits, evidence, features
 
     def probabilities(self,
         logits:np.ndarray, # (n, k) from `run`
@@ -67,7 +85,26 @@ def answer(self:Predictor,
     yes, no = ('fracture', 'no fracture') if self.classes == [NOT_FRACTURED, FRACTURED] else self.classes[::-1]
     return (yes if p[1] >= points['rule_in'] else no if p[1] < points['rule_out'] else 'doubt'), float(p[1])
 
-# %% ../nbs/09_prediction.ipynb #8f59d3a9
+# %% ../nbs/09_prediction.ipynb #2d86a864
+@patch
+def _judge(self:Predictor, squares):
+    "(squares as they were asked, logits, evidence, strangeness, inverted?) of films"
+    logits, evidence, features = self.run(squares)
+    if self.gate is None: return squares, logits, evidence, np.zeros(len(squares)), np.zeros(len(squares), bool)
+    greys = np.stack([grey_statistics(s) for s in squares])
+    strange, inverted = self.gate.strangeness(features, greys), np.zeros(len(squares), bool)
+    suspects = np.flatnonzero(self.gate.looks_turned(greys))
+    if len(suspects):
+        turned = np.stack([turn_round(s) for s in squares[suspects]])
+        other = self.run(turned)
+        far = self.gate.strangeness(other[2], np.stack([grey_statistics(s) for s in turned]))
+        nearer = far < strange[suspects]
+        here = suspects[nearer]
+        squares, inverted[here] = squares.copy(), True
+        for kept, found in ((squares, turned), (logits, other[0]), (evidence, other[1]), (strange, far)): kept[here] = found[nearer]
+    return squares, logits, evidence, strange, inverted
+
+# %% ../nbs/09_prediction.ipynb #45b590c5
 def _square(path, size):
     try: return read_square(path, size), ''
     except RadiographError as e: return None, e.reason
@@ -79,10 +116,11 @@ def _chunks(items, n):
 @patch
 def stream(self:Predictor,
     paths:Iterable, # Film files
-    bs:int=16, # Films decoded and asked at once
-    evidence:bool=False, # Also give `square` (size, size) uint8 and `evidence` (k, h, w)
-) -> Iterator[dict]: # path, answer, probability, classes, refused: one a path, in order
-    "Answer films one after the other; what cannot be read is refused with the reason"
+    bs:int=0, # Films decoded and asked at once; 0: as many as make 1.6 million pixels, 16 at 320 pixels a side
+    evidence:bool=False, # Also give `square` (size, size) uint8, as it was asked about, and `evidence` (k, h, w)
+) -> Iterator[dict]: # path, answer, probability, classes, refused, inverted: one a path, in order
+    "Answer films one after the other; what cannot be read, or is no bone radiograph, is refused with the reason"
+    bs = bs or max(1, 1_638_400 // self.size ** 2)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decode = lambda part: [(p, pool.submit(_square, p, self.size)) for p in part]
         ahead = None
@@ -91,31 +129,35 @@ def stream(self:Predictor,
             if ready: yield from self._answer_part(ready, evidence)
         if ahead: yield from self._answer_part(ahead, evidence)
 
+def _refusal(path, reason): return dict(path=str(path), answer='refused', probability=None, classes={}, refused=reason, inverted=False)
+
 @patch
 def _answer_part(self:Predictor, part, evidence):
     read = [(path, *square.result()) for path, square in part]
     squares = [s for _, s, _ in read if s is not None]
-    logits, maps = self.run(np.stack(squares)) if squares else ((), ())
-    asked = iter(zip(self.probabilities(logits) if squares else (), maps))
+    judged = self._judge(np.stack(squares)) if squares else ((),) * 5
+    asked = iter(zip(judged[0], self.probabilities(judged[1]) if squares else (), *judged[2:]))
     for path, square, reason in read:
-        if square is None: yield dict(path=str(path), answer='refused', probability=None, classes={}, refused=reason); continue
-        p, evidence_map = next(asked)
+        if square is None: yield _refusal(path, reason); continue
+        square, p, evidence_map, strange, inverted = next(asked)
+        if strange > 1:
+            yield _refusal(path, f'does not look like a bone radiograph ({strange:.1f} times as far from the training films as the limit); if it is one, ask without the gate (--ungated)'); continue
         text, probability = self.answer(p)
-        record = dict(path=str(path), answer=text, probability=round(probability, 6), classes={c: round(float(q), 6) for c, q in zip(self.classes, p)}, refused=None)
+        record = dict(path=str(path), answer=text, probability=round(probability, 6), classes={c: round(float(q), 6) for c, q in zip(self.classes, p)}, refused=None, inverted=bool(inverted))
         yield record | (dict(square=square, evidence=evidence_map) if evidence else {})
 
-# %% ../nbs/09_prediction.ipynb #bac1810c
+# %% ../nbs/09_prediction.ipynb #05e33e67
 @patch
 def findings(self:Predictor,
     films:'pd.DataFrame', # A films table
     quiet:bool=False, # No progress bar
-) -> 'pd.DataFrame': # The same with p_<class>, answer, refused and seen
+) -> 'pd.DataFrame': # The same with p_<class>, answer, refused, inverted and seen
     "Ask a whole table of films"
     import pandas as pd
     seen, rows = self.bundle.seen(), []
     for r in tqdm(self.stream(films.path), total=len(films), desc='films', unit='film', disable=quiet):
-        rows.append({**{f'p_{c}': r['classes'].get(c, np.nan) for c in self.classes}, 'answer': r['answer'], 'refused': r['refused'] or ''})
-    columns = [*(f'p_{c}' for c in self.classes), 'answer', 'refused']
+        rows.append({**{f'p_{c}': r['classes'].get(c, np.nan) for c in self.classes}, 'answer': r['answer'], 'refused': r['refused'] or '', 'inverted': r['inverted']})
+    columns = [*(f'p_{c}' for c in self.classes), 'answer', 'refused', 'inverted']
     return pd.concat([films.reset_index(drop=True), pd.DataFrame(rows, columns=columns)], axis=1).assign(seen=[digest(p) in seen for p in films.path])
 
 # %% ../nbs/09_prediction.ipynb #c9468148

@@ -16,8 +16,8 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope='session')
 def bonefrac(cache):
     "Run the installed command in a process of its own: (exit code, standard output, standard error)"
-    def run(*args, cwd=None, stdin=None, timeout=300):
-        env = {**os.environ, 'BONEFRAC_CACHE': str(cache), 'PYTHONWARNINGS': 'ignore'}
+    def run(*args, cwd=None, stdin=None, timeout=300, env={}):
+        env = {**os.environ, 'BONEFRAC_CACHE': str(cache), 'PYTHONWARNINGS': 'ignore', **env}
         done = subprocess.run([Path(sys.executable).with_name('bonefrac'), *map(str, args)], cwd=cwd, input=stdin, env=env, capture_output=True, text=True, timeout=timeout)
         return done.returncode, done.stdout, done.stderr
     return run

@@ -21,7 +21,7 @@ def test_demo_leaves_what_it_says(demo):
     assert set(metrics['metrics']) == set('accuracy balanced_accuracy sensitivity specificity precision npv f1 kappa top2 auroc average_precision brier ece log_loss'.split())
     assert {p.name for p in (demo/'audit').iterdir()} == {'films.csv', 'boxes.csv', 'audit.json', 'audit.html', 'signatures.sqlite'}
     assert np.array(metrics['confusion']['matrix']).sum() == metrics['n'] and metrics['n_seen'] == 0
-    assert {p.name for p in (demo/'bundle').iterdir()} == {'config.json', 'model.onnx', 'model.safetensors', 'README.md', 'training_films.txt'}
+    assert {p.name for p in (demo/'bundle').iterdir()} == {'config.json', 'model.onnx', 'model.safetensors', 'gate.safetensors', 'README.md', 'training_films.txt'}
     for name in ('films.csv', 'history.csv', 'curves.png', 'findings.csv', 'report.html'): assert (demo/name).stat().st_size > 0, name
     page = (demo/'report.html').read_text()
     assert page.count('<svg') >= 6 and '://' not in page.replace('http://www.w3.org', '').replace('https://matplotlib.org', '').replace('http://purl.org', '').replace('http://creativecommons.org', '')
@@ -34,7 +34,7 @@ def test_predict_forms_agree(bonefrac, demo, films):
     records = [json.loads(line) for line in out.splitlines()]
     assert [r['path'] for r in records] == [str(f) for f in films]
     for r in records:
-        assert set(r) == {'path', 'answer', 'probability', 'classes', 'refused'} and r['refused'] is None
+        assert set(r) == {'path', 'answer', 'probability', 'classes', 'refused', 'inverted'} and r['refused'] is None
         assert r['answer'] in ('fracture', 'doubt', 'no fracture') and 0 <= r['probability'] <= 1
         assert r['probability'] == r['classes']['fractured'] and abs(sum(r['classes'].values()) - 1) < 1e-5
     rows = list(csv.DictReader(io.StringIO(bonefrac('predict', *films, *bundle, '--format', 'csv')[1])))
@@ -142,6 +142,19 @@ def test_fine_tune_a_bundle(bonefrac, demo, tmp_path):
     assert code == 0, err
     config = json.loads((tmp_path/'tuned'/'bundle'/'config.json').read_text())
     assert config['classes'] == sorted(['forearm', 'hand', 'hip', 'lower leg', 'upper arm']) and config['architecture']['weights'] == 'bundle demo'
+
+
+def test_test_figures_go_into_the_card(bonefrac, demo, tmp_path):
+    code, out, err = bonefrac('export', demo/'bundle', '--evaluation', demo/'metrics.json', '--name', 'told', '--out', tmp_path/'told')
+    assert code == 0 and out.strip() == str(tmp_path/'told'), err
+    card, metrics = (tmp_path/'told'/'README.md').read_text(), json.loads((demo/'metrics.json').read_text())
+    for m in (metrics['metrics']['auroc'], metrics['per_region']['hand']['sensitivity'], metrics['at_points']['rule_out']['specificity']): assert f"{m['value']:.3f}" in card
+    assert '# told' in card and '`doubt`' in card and 'Not a medical device' in card
+    config = json.loads((tmp_path/'told'/'config.json').read_text())
+    assert config['evaluation']['n'] == metrics['n'] and config['files']['model.onnx'] == metrics['model']
+    (tmp_path/'other.json').write_text(json.dumps(metrics | {'model': '0' * 64}))
+    code, out, err = bonefrac('export', demo/'bundle', '--evaluation', tmp_path/'other.json', '--out', tmp_path/'other')
+    assert code == 2 and 'another model' in err and err.count('\n') == 1 and not (tmp_path/'other').exists()
 
 
 def test_predict_never_loads_torch(demo, films, cache):

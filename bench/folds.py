@@ -1,0 +1,52 @@
+"""What cross-validated runs reach on the films that each fold held out: pooled over the folds, with intervals, and fold by fold.
+
+    bonefrac audit fracatlas --out audit-fracatlas
+    bonefrac train audit-fracatlas/films.csv --folds 5 ... --out fracture-folds
+    python bench/folds.py fracture-folds
+"""
+import argparse
+import json
+from pathlib import Path
+
+import pandas as pd
+from harness import save
+
+from bonefrac.bundle import load_bundle
+from bonefrac.evaluation import Answers, evaluate, figures, wilson
+
+
+def rounded(o):
+    if isinstance(o, dict): return {k: rounded(v) for k, v in o.items()}
+    return round(o, 4) if isinstance(o, float) else o
+
+
+def share(mask):
+    low, high = wilson(mask.mean(), len(mask))
+    return dict(value=float(mask.mean()), low=low, high=high, n=len(mask))
+
+
+def three_answers(findings):
+    "What each fold's own operating points made of the films that it held out"
+    told = findings[findings.refused == '']
+    broken, decided = told.label == 'fractured', told.answer != 'doubt'
+    yes, no = told.answer == 'fracture', told.answer == 'no fracture'
+    return dict(decided=share(decided), sensitivity_of_decided=share(yes[broken & decided]), specificity_of_decided=share(no[~broken & decided]),
+                not_ruled_out=share(~no[broken]), not_ruled_in=share(~yes[~broken]))
+
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument('run', type=Path)
+run = parser.parse_args().run
+findings = pd.read_csv(run/'findings.csv').fillna({'refused': '', 'group': '', 'label': ''})
+bundles = [load_bundle(p) for p in sorted(run.glob('fold-*/bundle'))]
+target = bundles[0].config['target']
+pooled = evaluate(findings, target)
+assert not findings.seen.any()
+each = [figures(Answers(part, target), resamples=500) for _, part in findings.groupby('fold')]
+minutes = [b.config['training']['minutes'] for b in bundles]
+shown = ('auroc', 'average_precision', 'accuracy', 'balanced_accuracy', 'top2', 'f1', 'kappa', 'ece')
+result = dict(run=run.name, command=bundles[0].config['training']['command'], films=len(findings), refused=pooled['n_refused'], groups=pooled['n_groups'],
+              metrics={m: {k: pooled['metrics'][m][k] for k in ('value', 'low', 'high')} for m in shown}, folds=[{m: f[m]['value'] for m in shown} for f in each], minutes=minutes,
+              per_region={r: {m: {k: f[m][k] for k in ('value', 'low', 'high')} for m in ('auroc',)} | dict(n=f['n']) for r, f in pooled['per_region'].items()}, per_class=pooled['per_class'], confusion=pooled['confusion'])
+if 'fracture' in set(findings.answer): result['three_answers'] = three_answers(findings)
+save(run.name.replace('-', '_'), **json.loads(json.dumps(rounded(result))))

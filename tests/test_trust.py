@@ -1,0 +1,150 @@
+"What the shipped models refuse, and what they are refused for: real processes, one line for each"
+import csv
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+def rehash(folder, **changes):
+    "A forger's work: files changed and their hashes put right"
+    config = json.loads((folder/'config.json').read_text()) | changes
+    config['files'] = {f: hashlib.sha256((folder/f).read_bytes()).hexdigest() for f in config['files']}
+    (folder/'config.json').write_text(json.dumps(config))
+
+
+def reconfigured(folder, **changes):
+    config = json.loads((folder/'config.json').read_text())
+    (folder/'config.json').write_text(json.dumps(config | changes))
+
+
+def a_byte_of(name):
+    def change(folder):
+        data = bytearray((folder/name).read_bytes())
+        data[len(data) // 2] ^= 1
+        (folder/name).write_bytes(data)
+    return change
+
+
+def other_shape(folder):
+    "Weights for three classes under the names of two"
+    from safetensors.numpy import load_file, save_file
+    weights = load_file(folder/'model.safetensors')
+    weights['head.evidence.weight'] = np.concatenate([weights['head.evidence.weight']] * 3)
+    save_file(weights, folder/'model.safetensors')
+    rehash(folder)
+
+
+def other_gate(folder):
+    from safetensors.numpy import load_file, save_file
+    gate = load_file(folder/'gate.safetensors')
+    gate['mean'] = gate['mean'][:-1]
+    save_file(gate, folder/'gate.safetensors')
+    rehash(folder)
+
+
+def no_model(folder):
+    (folder/'model.onnx').write_bytes(b'not a model')
+    rehash(folder)
+
+
+TAMPERED = {
+    'a changed byte of the model': (a_byte_of('model.onnx'), 'model.onnx: was changed'),
+    'a changed byte of the weights': (a_byte_of('model.safetensors'), 'model.safetensors: was changed'),
+    'a changed byte of the gate': (a_byte_of('gate.safetensors'), 'gate.safetensors: was changed'),
+    'a changed byte of the card': (a_byte_of('README.md'), 'README.md: was changed'),
+    'a pickle': (lambda f: (f/'model.pkl').write_bytes(b'\x80\x04.'), 'execute code'),
+    'a pickle below': (lambda f: ((f/'more').mkdir(), (f/'more'/'weights.pth').write_bytes(b'')), 'execute code'),
+    'a path outside': (lambda f: reconfigured(f, files={'../../model.onnx': '0' * 64}), 'which no bundle has'),
+    'no hash of the model': (lambda f: reconfigured(f, files={}), 'does not list model.onnx'),
+    'an unknown schema': (lambda f: reconfigured(f, schema=2), 'schema version 2'),
+    'other preprocessing': (lambda f: reconfigured(f, input={'size': 160, 'preprocessing': 99}), 'preprocessing version 99'),
+    'a size that is none': (lambda f: reconfigured(f, input={'size': -1, 'preprocessing': 1}), 'not a whole number'),
+    'another size than the model takes': (lambda f: reconfigured(f, input={'size': 96, 'preprocessing': 1}), 'other shapes'),
+    'another number of classes': (lambda f: reconfigured(f, classes=['a', 'b', 'c']), 'classes apart'),
+    'weights of another shape': (other_shape, 'tells 3 classes apart'),
+    'a gate of another shape': (other_gate, 'does not fit'),
+    'a model that is none': (no_model, 'cannot be run'),
+    'no configuration': (lambda f: (f/'config.json').unlink(), 'no bundle there'),
+    'half a configuration': (lambda f: (f/'config.json').write_text((f/'config.json').read_text()[:99]), 'is no JSON'),
+    'no model': (lambda f: (f/'model.onnx').unlink(), 'is missing'),
+}
+
+
+@pytest.mark.parametrize('how', TAMPERED)
+def test_a_bundle_that_was_tampered_with_is_refused(bonefrac, demo, films, tmp_path, how):
+    change, why = TAMPERED[how]
+    folder = shutil.copytree(demo/'bundle', tmp_path/'bundle')
+    change(folder)
+    code, out, err = bonefrac('predict', films[0], '--bundle', folder)
+    assert code == 2 and why in err and err.count('\n') == 1 and not out, err
+
+
+def photos():
+    "Photographs and scans that installed packages bring, each whole and in two pieces"
+    import matplotlib
+    import skimage
+    import sklearn
+    rng = np.random.default_rng(0)
+    folders = Path(skimage.__file__).parent/'data', Path(sklearn.__file__).parent/'datasets'/'images', Path(matplotlib.__file__).parent/'mpl-data'/'sample_data'
+    for path in sorted(p for folder in folders for p in folder.iterdir() if p.suffix in ('.png', '.jpg')):
+        whole = Image.open(path).convert('RGB')
+        yield whole
+        for share in rng.uniform(.4, .7, 2):
+            w, h = int(share * whole.width), int(share * whole.height)
+            x, y = rng.integers(whole.width - w), rng.integers(whole.height - h)
+            piece = whole.crop((x, y, x + w, y + h))
+            if np.asarray(piece.convert('L')).std() > 3: yield piece
+
+
+def charts(n):
+    import matplotlib.pyplot as plt
+    styles = 'default', 'dark_background', 'ggplot', 'grayscale'
+    for i in range(n):
+        rng = np.random.default_rng(i)
+        draw = [lambda ax: ax.plot(rng.normal(0, 1, (80, 3)).cumsum(0)), lambda ax: ax.bar(range(8), rng.random(8)), lambda ax: ax.scatter(*rng.normal(0, 1, (2, 200))),
+                lambda ax: ax.imshow(rng.random((12, 12))), lambda ax: ax.pie(rng.random(5)), lambda ax: ax.hist(rng.normal(0, 1, 500), 30)][i % 6]
+        with plt.style.context(styles[i // 6 % 4]):
+            fig, ax = plt.subplots(figsize=rng.uniform(4, 7, 2))
+            draw(ax); ax.set_title('a chart'); fig.canvas.draw()
+            yield Image.fromarray(np.asarray(fig.canvas.buffer_rgba())[..., :3])
+            plt.close(fig)
+
+
+@pytest.fixture(scope='module')
+def strangers(tmp_path_factory):
+    "At least 200 pictures that are no bone radiographs"
+    from bonefrac.phantoms import STRAYS, stray
+    folder = tmp_path_factory.mktemp('strangers')
+    for i, picture in enumerate(photos()): picture.save(folder/f'photo-{i}.png')
+    for i, picture in enumerate(charts(36)): picture.save(folder/f'chart-{i}.png')
+    for kind in STRAYS:
+        for i in range(20): Image.fromarray(stray(kind, 400, i)).save(folder/f'{kind.replace(" ", "_")}-{i}.png')
+    assert len(list(folder.iterdir())) >= 200
+    return folder
+
+
+def test_what_is_no_bone_radiograph_is_refused(bonefrac, strangers):
+    code, out, err = bonefrac('predict', strangers, '--format', 'json', '--quiet')
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 2 and len(answers) == len(list(strangers.iterdir()))
+    let_in = [Path(a['path']).name for a in answers if a['refused'] is None]
+    assert len(let_in) <= .05 * len(answers), let_in
+
+
+@pytest.mark.skipif('BONEFRAC_DATA' not in os.environ, reason='needs real films: set BONEFRAC_DATA')
+def test_real_films_are_not_refused(bonefrac, tmp_path):
+    "At most one in a hundred of the films that the model was tested on"
+    code, out, err = bonefrac('audit', 'fracatlas', '--out', tmp_path/'audit', '--quiet')
+    assert code == 0, err
+    rows = list(csv.DictReader(open(tmp_path/'audit'/'films.csv')))
+    films = [r['path'] for r in rows if r['split'] == 'test' and r['ok'] == 'True']
+    assert len(films) > 450
+    code, out, err = bonefrac('predict', '-', '--format', 'json', '--quiet', stdin='\n'.join(films))
+    refused = [a for a in map(json.loads, out.splitlines()) if a['refused']]
+    assert len(refused) <= .01 * len(films), refused
