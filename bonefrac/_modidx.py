@@ -103,6 +103,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                  'bonefrac.bundle._figure': ('bundle.html#_figure', 'bonefrac/bundle.py'),
                                  'bonefrac.bundle._figures_section': ('bundle.html#_figures_section', 'bonefrac/bundle.py'),
                                  'bonefrac.bundle._front_matter': ('bundle.html#_front_matter', 'bonefrac/bundle.py'),
+                                 'bonefrac.bundle._gate_section': ('bundle.html#_gate_section', 'bonefrac/bundle.py'),
                                  'bonefrac.bundle._hub_error': ('bundle.html#_hub_error', 'bonefrac/bundle.py'),
                                  'bonefrac.bundle._table': ('bundle.html#_table', 'bonefrac/bundle.py'),
                                  'bonefrac.bundle.check_config': ('bundle.html#check_config', 'bonefrac/bundle.py'),

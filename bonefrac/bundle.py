@@ -188,7 +188,7 @@ def _front_matter(config):
         front['model-index'] = [dict(name=config['name'], results=[dict(task=dict(type='image-classification'), dataset=dict(type=tested['data'], name=tested['data'], split=tested['split']), metrics=values)])]
     return ['---', *(f'{k}: {json.dumps(v, ensure_ascii=False)}' for k, v in front.items()), '---', '']
 
-# %% ../nbs/07_bundle.ipynb #954156af
+# %% ../nbs/07_bundle.ipynb #5f3fb66a
 def _answers_section(config):
     points, tested = config['operating_points'], config.get('evaluation') or {}
     if not points: return ['## Answers', '', 'The likeliest class, with the probabilities of all.', '']
@@ -198,6 +198,11 @@ def _answers_section(config):
     if tested.get('three_way'): lines += [f"On the test films {tested['three_way']['doubt']:.0%} of the answers were `doubt`.", '']
     if at := tested.get('at_points'): lines += _table(('point', 'probability', 'sensitivity', 'specificity'), [(n.replace('_', '-'), f"{f['threshold']:.3f}", _figure(f['sensitivity']), _figure(f['specificity'])) for n, f in at.items()])
     return lines
+
+def _gate_section(gate):
+    if not gate: return []
+    more = f", some of them of {gate['also']}" if gate.get('also') else ''
+    return [f"What does not look like a bone radiograph is refused, as are {gate['refused']:.1%} of the {gate['films']} validation films{more}, on which the limit was set.", '']
 
 def _figures_section(config):
     tested = config.get('evaluation')
@@ -211,13 +216,12 @@ def model_card(
     config:dict, # A bundle's configuration
 ) -> str: # Markdown with front matter
     "A model card (Mitchell et al. 2019, arXiv:1810.03993) from what the configuration says"
-    training, net, gate = config['training'], config['architecture'], config.get('gate')
+    training, net = config['training'], config['architecture']
     start = f"started from {net['weights']} ({net.get('licence') or 'licence not stated'})" if net.get('weights', 'none') != 'none' else 'started from nothing'
-    refuses = [] if not gate else [f"What does not look like a bone radiograph is refused, as are {gate['refused']:.1%} of the {gate['films']} validation films, on which the limit was set.", '']
     return '\n'.join([*_front_matter(config), f"# {config['name']}", '',
         f"Classes: {', '.join(config['classes'])}. Input: one grey film, letterboxed to {config['input']['size']} pixels. Net: {net.get('name')}, {start}.", '',
         '**Not a medical device.** It has not been tested in a clinic and must not decide about a patient.', '',
-        '## Use', '', '```', f"bonefrac predict film.png --bundle {config['name']}", '```', '', *_answers_section(config), *refuses,
+        '## Use', '', '```', f"bonefrac predict film.png --bundle {config['name']}", '```', '', *_answers_section(config), *_gate_section(config.get('gate')),
         '## Training', '', f"Data: {training.get('data')}, licence {training.get('licence')}. {training.get('counts', '')}", '', '```', training.get('command', ''), '```', '', *_figures_section(config),
         '## Limits', '', 'Known only on the data above. Other hospitals and devices, ages, regions that no table above names, films in a cast or after surgery, and how people decide with its help were not tested. A film without a visible fracture does not exclude one.', ''])
 

@@ -6,7 +6,7 @@
 __all__ = ['FilmCache', 'TensorFilm', 'FilmDataset', 'box_in_square', 'FilmDL', 'FilmAugment', 'FilmCrop', 'film_augmentations',
            'cached_films', 'film_dataloaders', 'class_weights']
 
-# %% ../nbs/04_dataloaders.ipynb #731cc3c6
+# %% ../nbs/04_dataloaders.ipynb #c7c1ad0c
 import math, os, sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +20,7 @@ from fastai.data.transforms import Category, IntToFloatTensor, MultiCategory
 from fastai.torch_core import TensorCategory, TensorImageBW, TensorMultiCategory
 from fastcore.basics import chunked, patch, store_attr
 from fasttransform import DisplayedTransform
-from torch.nn.functional import grid_sample
+from torch.nn.functional import grid_sample, max_pool2d
 from tqdm.auto import tqdm
 
 from .datasets import DatasetError, cache_home, class_names, digest
@@ -197,7 +197,7 @@ class FilmDL(TfmdDL):
         share = self.dataset.targets.bincount(minlength=len(self.dataset.vocab))
         return self.rng.choices(range(self.n), weights=(1 / share[self.dataset.targets]).tolist(), k=self.n)
 
-# %% ../nbs/04_dataloaders.ipynb #c57106ab
+# %% ../nbs/04_dataloaders.ipynb #d2b18931
 class FilmAugment(DisplayedTransform):
     "Mirror, turn, zoom, warp and light, each film of a batch by itself, in one resampling"
     order, split_idx = 30, 0
@@ -248,10 +248,10 @@ class FilmCrop(FilmAugment):
             place.append((low + high) / 2 + room * (2 * torch.rand(n, device=x.device) - 1))
         place = torch.stack(place, 1)
         if x.shape[1] == 1: return place
-        marks = x[:, 1].flatten(1)
-        over = (marks.amax(1) > 0) & (torch.rand(n, device=x.device) < self.over_box)
-        at = torch.multinomial(marks + 1e-12, 1)[:, 0]
-        mark = torch.stack([at % size, at // size], 1) * 2 / size - 1
+        marks = max_pool2d(x[:, 1:], 4)[:, 0]
+        over = (marks.amax((1, 2)) > 0) & (torch.rand(n, device=x.device) < self.over_box)
+        at, across = torch.multinomial(marks.flatten(1) + 1e-9, 1)[:, 0], marks.shape[2]
+        mark = torch.stack([at % across, at // across], 1) * 2 / across - 1
         return torch.where(over[:, None], mark + .8 * half * (2 * torch.rand(n, 2, device=x.device) - 1), place)
 
     def encodes(self, x:TensorFilm):
@@ -288,7 +288,7 @@ def _check_classes(films, vocab, target):
     if lacking := set(vocab) - there['train']: raise DatasetError(f"no film of class {', '.join(sorted(lacking))} that can be read in split 'train'; draw the split anew or add films")
     if len(there['valid']) < 2: raise DatasetError("fewer than two classes in split 'valid'; draw the split anew or add films")
 
-# %% ../nbs/04_dataloaders.ipynb #482e9854
+# %% ../nbs/04_dataloaders.ipynb #73dc3438
 def cached_films(
     films:pd.DataFrame, # A films table
     size:int=320, # Side of the squares, pixels
@@ -326,7 +326,7 @@ def film_dataloaders(
     tfms = ([FilmCrop(crop)] if crop else film_augmentations()) if augment is True else list(augment or ())
     common = dict(device=device or _best_device())
     dls = DataLoaders(FilmDL(train, bs, balanced, shuffle=True, drop_last=len(train) > bs, after_batch=[IntToFloatTensor(), *tfms], **common),
-                      FilmDL(valid, 2 * bs, after_batch=[IntToFloatTensor()], **common))
+                      FilmDL(valid, max(2, bs * crop ** 2 // size ** 2) if crop else 2 * bs, after_batch=[IntToFloatTensor()], **common))
     if crop: dls.whole = FilmDL(train, max(2, bs * crop ** 2 // size ** 2), balanced, shuffle=True, drop_last=True, after_batch=[IntToFloatTensor(), *film_augmentations()], **common)
     dls.films, dls.size, dls.target = films, size, target
     return dls

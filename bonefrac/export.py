@@ -77,7 +77,7 @@ def to_onnx(
         torch.onnx.export(deployed, (film,), path, input_names=['film'], output_names=['logits', 'evidence', 'features'], dynamic_shapes={'film': {0: batch}}, dynamo=True, external_data=False, verbose=False)
         return path.read_bytes()
 
-# %% ../nbs/08_export.ipynb #769f627a
+# %% ../nbs/08_export.ipynb #db44a7dd
 def _round_weights(net):
     "Round what has more than one dimension to half precision, in place; the rest, batch normalisation too, stays"
     for tensor in net.state_dict().values():
@@ -138,6 +138,7 @@ def export_bundle(
     if (apart := float(abs(softmax(deployed, 1) - softmax(logits, 1)).max())) > 1e-3: raise BundleError(f'the exported model differs from the learner by {apart:.4f} in probability; report this with the architecture {net.arch}')
     seen = films[films.ok & films.split.isin(('train', 'valid'))]
     gate, gate_figures = _gate(onnx, *(_gate_squares(s, films, pixels, familiar, learn.dls.size) for s in ('train', 'valid')))
+    if familiar is not None: gate_figures['also'] = ', '.join(sorted(set(familiar.source)))
     config = dict(
         name=name or Path(folder).resolve().parent.name, classes=vocab, target=target, multi=multi, bonefrac=__version__,
         architecture=dict(name=net.arch, kwargs=net.arch_kwargs, weights=net.weights, licence=net.licence, sharpness=net.sharpness, one_sided=net.head.one_sided, parameters=sum(q.numel() for q in net.parameters())),

@@ -158,7 +158,7 @@ class WeightAverage(Callback):
         "Back to the net under training"
         if self.raw is not None: self.learn.model, self.raw = self.raw, None
 
-# %% ../nbs/06_training.ipynb #e1d4e31f
+# %% ../nbs/06_training.ipynb #7eaa3001
 def fracture_learner(
     films:pd.DataFrame, # Films table with train and valid in `split`
     arch:str='mobilenetv2_100', # 'small_cnn' or any convolutional timm model
@@ -175,7 +175,7 @@ def fracture_learner(
     augment:bool|list=True, # As in `film_dataloaders`
     boxes:pd.DataFrame|None=None, # Boxes table, to train the evidence map on; two classes only
     crop:int=0, # Train on windows of so many pixels a side, labelled by the boxes; 0: on whole films
-    sharpness:float|None=None, # Of `pool_evidence`; None: 1 for windows, else the net's own
+    sharpness:float|None=None, # Of `pool_evidence`; None: the net's own, but at least 1 where the map is trained on boxes
     average:float=0., # Of `WeightAverage`, 0 to 1; 0: none
     wd:float=.01, # Weight decay
     precision:str='auto', # 'auto': as `precision_callbacks` says; 'fp32'
@@ -190,8 +190,9 @@ def fracture_learner(
     dls = film_dataloaders(films, size, bs, target, augment, crop, balanced, boxes, cache, quiet=quiet)
     if boxes is not None and len(dls.vocab) != 2: raise ModelError(f'boxes can be learnt with two classes, not with {len(dls.vocab)}; leave them out')
     recipe['boxes'] = boxes is not None
-    multi, pooling = target == 'labels', dict(sharpness=1. if crop and sharpness is None else sharpness, one_sided=target != 'labels')
+    multi, pooling = target == 'labels', dict(sharpness=sharpness, one_sided=target != 'labels')
     net = _net_of_bundle(init, list(dls.vocab), pooling) if init else fracture_net(arch, len(dls.vocab), weights, dropout, **pooling)
+    if boxes is not None and sharpness is None: net.sharpness = max(net.sharpness, 1.)   # the loudest place, not the mean, is what boxes teach
     class_weight = class_weights(dls) if weigh_classes and not multi else None
     loss = BCEWithLogitsLossFlat() if multi else CrossEntropyLossFlat(weight=class_weight, label_smoothing=label_smoothing)
     cbs = [ChannelsLast(), BnFreeze(), KeepMemory(), *(precision_callbacks(dls.device) if precision == 'auto' else []), *([MixUp(mixup)] if mixup else []),
@@ -410,13 +411,14 @@ def plot_history(
     fig.tight_layout()
     return fig
 
-# %% ../nbs/06_training.ipynb #a1fdf06b
+# %% ../nbs/06_training.ipynb #359fd266
 def learner_probabilities(
     learn:Learner, # From `fracture_learner`
     films:pd.DataFrame, # Films table with the column `slot`, as in `learn.dls.films`
-    bs:int=64, # Films a batch
+    bs:int=0, # Films a batch; 0: as many as make 6.5 million pixels, 64 at 320 pixels a side
 ) -> tuple[np.ndarray, np.ndarray]: # (n, k) probabilities, (n, k) logits
     "What the net says of films, in float32"
+    bs = bs or max(1, 64 * 320 ** 2 // learn.dls.size ** 2)
     pixels, slots = learn.dls.train_ds.pixels, films.slot.to_numpy()
     net, device = learn.model.eval(), learn.dls.device
     with torch.inference_mode():

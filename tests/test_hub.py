@@ -79,9 +79,9 @@ def test_what_was_changed_on_the_way_is_refused(bonefrac, demo, hub, tmp_path):
     bonefrac('push', demo/'bundle', 'me/example', env=hub.env)
     hub.files['model.onnx'] = hub.files['model.onnx'][:-1] + b'!'
     code, out, err = bonefrac('pull', 'me/example', '--out', tmp_path/'pulled', env=hub.env)
-    assert code == 2 and 'SHA-256 differs' in err and err.count('\n') == 1 and not (tmp_path/'pulled').exists()
+    assert code == 2 and 'SHA-256 differs' in err.splitlines()[-1] and 'Traceback' not in err and not (tmp_path/'pulled').exists()
 
 
 def test_what_cannot_be_had_gets_one_line(bonefrac, hub, tmp_path):
     code, out, err = bonefrac('pull', 'me/nothing', '--out', tmp_path/'pulled', env=hub.env)
-    assert code == 2 and err.startswith('bonefrac: hf:me/nothing: ') and err.count('\n') == 1 and not (tmp_path/'pulled').exists()
+    assert code == 2 and err.splitlines()[-1].startswith('bonefrac: hf:me/nothing: ') and 'Traceback' not in err and not (tmp_path/'pulled').exists()
