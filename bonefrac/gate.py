@@ -5,17 +5,18 @@
 # %% auto #0
 __all__ = ['film_part', 'grey_statistics', 'turn_round', 'Gate', 'fit_gate', 'load_gate']
 
-# %% ../nbs/07a_gate.ipynb #a141c5a9
+# %% ../nbs/07a_gate.ipynb #a37f9131
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
+from PIL import Image, ImageChops
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from .bundle import BundleError
 
-# %% ../nbs/07a_gate.ipynb #63a32ded
+# %% ../nbs/07a_gate.ipynb #343059c0
 def film_part(
     square:np.ndarray, # (size, size) uint8 letterboxed film
 ) -> tuple[slice, slice]: # Rows and columns
@@ -24,28 +25,33 @@ def film_part(
     if not len(rows): return slice(None), slice(None)
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
-def _halved(film): h, w = (n // 2 * 2 for n in film.shape); return film[:h, :w].reshape(h // 2, 2, w // 2, 2).mean((1, 3), dtype=np.float32)
+def _steps(im):
+    "Histogram of the steps between neighbours, across and down"
+    w, h = im.size
+    pairs = ((1, 0, w, h), (0, 0, w - 1, h)), ((0, 1, w, h), (0, 0, w, h - 1))
+    return sum(np.array(ImageChops.difference(im.crop(a), im.crop(b)).histogram()) for a, b in pairs) if min(w, h) > 1 else np.eye(1, 256)[0]
 
-def _edges(film, levels=4):
-    "Log of the mean step between neighbours, from fine to coarse"
-    for _ in range(levels):
-        yield np.log(abs(np.diff(film, axis=0)).mean() + abs(np.diff(film, axis=1)).mean() + 1e-4) if min(film.shape) > 2 else np.log(1e-4)
-        film = _halved(film) if min(film.shape) > 2 else film
+def _mean_sd(counts):
+    "Of the greys that a histogram counts, from 0 to 1"
+    levels, share = np.arange(256) / 255, counts / max(counts.sum(), 1)
+    mean = (share * levels).sum()
+    return mean, np.sqrt(max((share * levels ** 2).sum() - mean ** 2, 0))
+
+def _inner(im, part): w, h = im.size; return np.array(im.crop((w // part, h // part, w - w // part, h - h // part)).histogram())
 
 def grey_statistics(
     square:np.ndarray, # (size, size) uint8 letterboxed film
 ) -> np.ndarray: # (20,) float32
     "How the greys of a film lie"
-    part = square[film_part(square)]
-    film, share = part.astype(np.float32) / 255, np.bincount(part.ravel(), minlength=256) / part.size
+    im = Image.fromarray(square[film_part(square)])
+    counts, steps = np.array(im.histogram()), _steps(im)
+    share, known = counts / counts.sum(), counts[counts > 0] / counts.sum()
     levels = np.searchsorted(share.cumsum(), (.02, .1, .25, .5, .75, .9, .98)) / 255
-    step = abs(np.diff(film, axis=1)) if film.shape[1] > 1 else np.zeros((1, 1), np.float32)
-    few = (np.log(share[1:].max() + 1e-4), np.log(np.sort(share)[-3:].sum()), -(share[share > 0] * np.log(share[share > 0])).sum(), (step == 0).mean(), np.log(np.partition(step.ravel(), int(.99 * (step.size - 1)))[int(.99 * (step.size - 1))] + 1e-3))
-    edges = list(_edges(film))
-    h, w = (max(1, n // 12) for n in film.shape)
-    border = np.concatenate([film[:h].ravel(), film[-h:].ravel(), film[:, :w].ravel(), film[:, -w:].ravel()])
-    middle = film[film.shape[0] // 4:-(film.shape[0] // 4) or None, film.shape[1] // 4:-(film.shape[1] // 4) or None]
-    return np.array([*levels, *few, *edges, border.mean(), border.std(), middle.mean() - border.mean(), middle.std()], np.float32)
+    few = np.log(share[1:].max() + 1e-4), np.log(np.sort(share)[-3:].sum()), -(known * np.log(known)).sum()
+    fine = steps[0] / steps.sum(), np.log(np.searchsorted(steps.cumsum() / steps.sum(), .99) / 255 + 1e-3)
+    edges = [np.log(_mean_sd(steps)[0] + 1e-4)] + [np.log(_mean_sd(_steps(im.reduce(k)))[0] + 1e-4) for k in (2, 4, 8)]
+    border, middle = _mean_sd(counts - _inner(im, 12)), _mean_sd(_inner(im, 4))
+    return np.array([*levels, *few, *fine, *edges, *border, middle[0] - border[0], middle[1]], np.float32)
 
 # %% ../nbs/07a_gate.ipynb #55ec5285
 def turn_round(

@@ -85,13 +85,12 @@ def answer(self:Predictor,
     yes, no = ('fracture', 'no fracture') if self.classes == [NOT_FRACTURED, FRACTURED] else self.classes[::-1]
     return (yes if p[1] >= points['rule_in'] else no if p[1] < points['rule_out'] else 'doubt'), float(p[1])
 
-# %% ../nbs/09_prediction.ipynb #2d86a864
+# %% ../nbs/09_prediction.ipynb #7da4946c
 @patch
-def _judge(self:Predictor, squares):
+def _judge(self:Predictor, squares, greys):
     "(squares as they were asked, logits, evidence, strangeness, inverted?) of films"
     logits, evidence, features = self.run(squares)
     if self.gate is None: return squares, logits, evidence, np.zeros(len(squares)), np.zeros(len(squares), bool)
-    greys = np.stack([grey_statistics(s) for s in squares])
     strange, inverted = self.gate.strangeness(features, greys), np.zeros(len(squares), bool)
     suspects = np.flatnonzero(self.gate.looks_turned(greys))
     if len(suspects):
@@ -104,10 +103,12 @@ def _judge(self:Predictor, squares):
         for kept, found in ((squares, turned), (logits, other[0]), (evidence, other[1]), (strange, far)): kept[here] = found[nearer]
     return squares, logits, evidence, strange, inverted
 
-# %% ../nbs/09_prediction.ipynb #45b590c5
+# %% ../nbs/09_prediction.ipynb #7d347d44
 def _square(path, size):
-    try: return read_square(path, size), ''
-    except RadiographError as e: return None, e.reason
+    "(square, grey statistics, '') or (None, None, reason)"
+    try: square = read_square(path, size)
+    except RadiographError as e: return None, None, e.reason
+    return square, grey_statistics(square), ''
 
 def _chunks(items, n):
     items = iter(items)
@@ -134,10 +135,10 @@ def _refusal(path, reason): return dict(path=str(path), answer='refused', probab
 @patch
 def _answer_part(self:Predictor, part, evidence):
     read = [(path, *square.result()) for path, square in part]
-    squares = [s for _, s, _ in read if s is not None]
-    judged = self._judge(np.stack(squares)) if squares else ((),) * 5
-    asked = iter(zip(judged[0], self.probabilities(judged[1]) if squares else (), *judged[2:]))
-    for path, square, reason in read:
+    seen = [(square, greys) for _, square, greys, _ in read if square is not None]
+    judged = self._judge(*map(np.stack, zip(*seen))) if seen else ((),) * 5
+    asked = iter(zip(judged[0], self.probabilities(judged[1]) if seen else (), *judged[2:]))
+    for path, square, _, reason in read:
         if square is None: yield _refusal(path, reason); continue
         square, p, evidence_map, strange, inverted = next(asked)
         if strange > 1:

@@ -46,6 +46,18 @@ def test_predict_forms_agree(bonefrac, demo, films):
     assert folder == listed == out
 
 
+def test_what_is_no_film_and_what_is_turned_round(bonefrac, demo, films, tmp_path):
+    from bonefrac.phantoms import stray
+    film = np.asarray(Image.open(films[0]))
+    for name, pixels in (('film', film), ('turned', 255 - film), ('mirrored', film[:, ::-1]), ('page', stray('page', 320))): Image.fromarray(pixels).save(tmp_path/f'{name}.png')
+    ask = lambda *options: {Path(r['path']).stem: r for r in map(json.loads, bonefrac('predict', tmp_path, '--bundle', demo/'bundle', '--format', 'json', *options)[1].splitlines())}
+    plain, both, ungated = ask(), ask('--mirrored'), ask('--ungated')
+    assert plain['page']['answer'] == 'refused' and 'bone radiograph' in plain['page']['refused'] and ungated['page']['refused'] is None
+    assert [plain[k]['inverted'] for k in ('film', 'turned')] == [False, True] and abs(plain['film']['probability'] - plain['turned']['probability']) < .02
+    assert abs(both['film']['probability'] - both['mirrored']['probability']) < 1e-3
+    assert not any(r['inverted'] for r in ungated.values())
+
+
 def test_heatmaps(bonefrac, demo, films, tmp_path):
     code, _, _ = bonefrac('predict', *films[:2], '--bundle', demo/'bundle', '--heatmaps', tmp_path/'maps')
     assert code == 0 and sorted(p.name for p in (tmp_path/'maps').iterdir()) == ['film0.png', 'film1.png']
