@@ -1,4 +1,4 @@
-"""What cross-validated runs reach on the films that each fold held out: pooled over the folds, with intervals, and fold by fold.
+"""What cross-validated runs reach on the films that each fold held out: pooled over the folds that are done, with intervals, and fold by fold.
 
     bonefrac audit fracatlas --out audit-fracatlas
     bonefrac train audit-fracatlas/films.csv --folds 5 ... --out fracture-folds
@@ -12,12 +12,23 @@ import pandas as pd
 from harness import save
 
 from bonefrac.bundle import load_bundle
+from bonefrac.datasets import read_films_csv
 from bonefrac.evaluation import Answers, evaluate, figures, wilson
+from bonefrac.prediction import Predictor
+
+TEXT = 'label', 'region', 'group', 'refused', 'note'
 
 
 def rounded(o):
     if isinstance(o, dict): return {k: rounded(v) for k, v in o.items()}
     return round(o, 4) if isinstance(o, float) else o
+
+
+def held_out(run, bundles):
+    "findings.csv, which stands there once all folds are done; before, the films of those that are"
+    if (run/'findings.csv').exists(): return pd.read_csv(run/'findings.csv', dtype=dict.fromkeys(TEXT, str)).fillna(dict.fromkeys(TEXT, ''))
+    films = [read_films_csv(b.folder.parent/'films.csv') for b in bundles]
+    return pd.concat([Predictor(b).findings(f[f.ok & (f.split == 'test')]) for b, f in zip(bundles, films)], ignore_index=True)
 
 
 def share(mask):
@@ -37,8 +48,8 @@ def three_answers(findings):
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('run', type=Path)
 run = parser.parse_args().run
-findings = pd.read_csv(run/'findings.csv').fillna({'refused': '', 'group': '', 'label': ''})
 bundles = [load_bundle(p) for p in sorted(run.glob('fold-*/bundle'))]
+findings = held_out(run, bundles)
 target = bundles[0].config['target']
 pooled = evaluate(findings, target)
 assert not findings.seen.any()

@@ -1,7 +1,8 @@
 """What changes of the picture do to a model: area under the ROC curve, and how many answers change, on its test films.
 
-    bonefrac audit fracatlas --out runs/audit-fracatlas
-    python bench/robustness.py runs/audit-fracatlas/films.csv --bundle fracture
+    bonefrac audit fracatlas --out audit-fracatlas
+    bonefrac train audit-fracatlas/films.csv --folds 5 --fold 0 ... --out fracture-folds/fold-0
+    python bench/robustness.py fracture-folds/fold-0/films.csv --every 2
 """
 import argparse
 import os
@@ -64,19 +65,29 @@ def changed_films(films, change, folder):
 def side(findings): return findings.answer.map({'fracture': 1, 'no fracture': -1}).fillna(0)
 
 
+def area(answered):
+    "Under the ROC curve; nothing where too few are left to tell"
+    if answered.label.value_counts().reindex(['fractured', 'not fractured']).fillna(0).min() < 10: return dict(value=None, low=None, high=None)
+    return {k: round(v, 3) for k, v in figures(Answers(answered), resamples=500)['auroc'].items() if k in ('value', 'low', 'high')}
+
+
+def share(mask): return round(float(mask.mean()), 4) if len(mask) else None
+
+
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('films', type=Path)
 parser.add_argument('--bundle', default='fracture')
 parser.add_argument('--split', default='test')
+parser.add_argument('--every', type=int, default=1, help='Take one film in so many, of each label.')
 given = parser.parse_args()
 films = read_films_csv(given.films)
-films = films[films.ok & (films.split == given.split) & (films.label != '')].reset_index(drop=True)
+films = films[films.ok & (films.split == given.split) & (films.label != '')].sort_values('label', kind='stable')[::given.every].reset_index(drop=True)
 predictor = Predictor(given.bundle)
 before, rows = predictor.findings(films, quiet=True), []
 for name, change in {'as it is': lambda im: im, **CHANGES}.items():
     with tempfile.TemporaryDirectory() as folder: after = predictor.findings(changed_films(films, change, Path(folder)), quiet=True)
-    area, answered = figures(Answers(after), resamples=500)['auroc'], (after.refused == '') & (before.refused == '')
-    rows.append(dict(change=name, **{k: round(area[k], 3) for k in ('value', 'low', 'high')}, refused=round(float((after.refused != '').mean()), 4), inverted=round(float(after.inverted.mean()), 4),
-                     answers_changed=round(float((after.answer != before.answer)[answered].mean()), 3), reversed=round(float((side(after) * side(before) < 0)[answered].mean()), 4)))
+    answered = (after.refused == '') & (before.refused == '')
+    rows.append(dict(change=name, **area(after[after.refused == '']), refused=share(after.refused != ''), inverted=share(after.inverted),
+                     answers_changed=share((after.answer != before.answer)[answered]), reversed=share((side(after) * side(before) < 0)[answered])))
     print(rows[-1], flush=True)
 save('robustness', films=len(films), bundle=predictor.bundle.name, split=given.split, changes=rows)

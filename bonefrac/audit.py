@@ -9,7 +9,7 @@ __all__ = ['AUDIT', 'SIDE', 'SHORTEST', 'WIDEST', 'KEYPOINTS', 'WORDS', 'EXACT',
            'second_look', 'radiographs_of', 'groups', 'leaks', 'label_conflicts', 'clean_split', 'shortcut_features',
            'shortcuts', 'balance', 'Audit', 'audit', 'save_audit']
 
-# %% ../nbs/03_audit.ipynb #ccd06fb2
+# %% ../nbs/03_audit.ipynb #10e1b24a
 import hashlib, io, json, os, sqlite3, time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from .datasets import Dataset, DatasetError, connected, digest, draw_split, read_dataset, save_csv, save_json
-from .radiographs import FORMATS, RadiographError, is_dicom, letterbox, letterbox_frame, read_bytes, read_radiograph
+from .radiographs import FORMATS, RadiographError, is_dicom, letterbox, letterbox_frame, off_tint, read_bytes, read_colours, read_radiograph
 
 # %% ../nbs/03_audit.ipynb #7ed109ec
 AUDIT = 2          # version of what is kept of a film and of how films are compared
@@ -63,40 +63,23 @@ def film_facts(
     return dict(bytes=len(data), height=size[0], width=size[1], format=_format(data), mean=float(pixels.mean()), spread=float(pixels.std()),
                 black=float((pixels <= 2).mean()), white=float((pixels >= 253).mean()), rim=float(rim.mean()), rim_spread=float(rim.std()))
 
-# %% ../nbs/03_audit.ipynb #45ddd86d
+# %% ../nbs/03_audit.ipynb #32ca0d84
 _HUES = ('red', 'orange', 'yellow', 'green', 'cyan', 'blue', 'violet', 'magenta')
 
 def _hue_name(rgb):
     hue = cv2.cvtColor(np.float32(rgb).reshape(1, 1, 3) / 255, cv2.COLOR_RGB2HSV)[0, 0, 0]
     return _HUES[int(np.searchsorted([15, 40, 70, 165, 200, 255, 290, 335], hue)) % 8]
 
-def _off_tint(rgb):
-    "(h, w) how far each pixel's colour lies from what is usual at its brightness, 8-bit chroma levels"
-    y, *chroma = np.moveaxis(cv2.cvtColor(rgb, cv2.COLOR_RGB2YCrCb).astype(np.float32), 2, 0)
-    level = (y // 32).astype(int)
-    tint = np.array([[np.median(c[level == k]) if (level == k).any() else 0 for k in range(8)] for c in chroma])
-    return np.hypot(chroma[0] - tint[0][level], chroma[1] - tint[1][level])
-
 def colour_marks(
     rgb:np.ndarray, # (h, w, 3) uint8
     distance:float=30, # From the film's own tint, 8-bit chroma levels
 ) -> tuple[float, str]: # Share of the film in colours of their own, 0 to 1, and the name of the hue that prevails, '' for none
     "Arrows, circles and letters in colour on a grey or evenly tinted film"
-    found = cv2.morphologyEx((_off_tint(rgb) > distance).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3)))
+    found = cv2.morphologyEx((off_tint(rgb) > distance).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((3, 3)))
     count, _, areas, _ = cv2.connectedComponentsWithStats(found)
     large = areas[1:, cv2.CC_STAT_AREA].max(initial=0)
     if large < 12: return 0., ''
     return float(found.mean()), _hue_name(np.median(rgb[found > 0], axis=0))
-
-def _colours(data):
-    "The film in colour, at most `SIDE` pixels, or None where it is grey"
-    if is_dicom(data): return None
-    with Image.open(io.BytesIO(data), formats=FORMATS) as im:
-        if im.mode in ('L', 'LA', '1') or im.mode[0] in 'IF': return None
-        im.draft('RGB', (SIDE, SIDE))
-        im = im.convert('RGB')
-        im.thumbnail((SIDE, SIDE), Image.Resampling.BILINEAR)
-        return np.asarray(im)
 
 # %% ../nbs/03_audit.ipynb #eb53fa69
 _RADII, _ANGLES, _ORDERS = 32, 128, 17
@@ -135,7 +118,7 @@ def mirrored(
     "SIFT descriptors of the mirror image"
     return looks.reshape(-1, 4, 4, 8)[:, ::-1][..., -np.arange(8) % 8].reshape(-1, 128)
 
-# %% ../nbs/03_audit.ipynb #36d66ab9
+# %% ../nbs/03_audit.ipynb #789837b4
 class Signature(NamedTuple):
     "What the audit keeps of one film; of a film that cannot be read only `facts`, with the `reason`"
     facts: dict               # see `film_facts`; `marks` and `hue` from `colour_marks`; `pixels`, a digest of the grey values; `reason`, '' if none
@@ -161,7 +144,7 @@ def film_signature(
     try:
         data = read_bytes(path)
         film = read_radiograph(data, side=3 * SIDE)
-        rgb = _colours(data)
+        rgb = read_colours(data, SIDE)
     except RadiographError as e: return Signature(dict(reason=e.reason))
     except Exception as e: return Signature(dict(reason=f'damaged ({type(e).__name__}); copy it again from its source'))
     share, hue = (0., '') if rgb is None else colour_marks(rgb)

@@ -101,19 +101,19 @@ def load_bundle(
     _check_head(folder/'model.safetensors', config['classes'])
     return Bundle(folder, config)
 
-# %% ../nbs/07_bundle.ipynb #071371c3
+# %% ../nbs/07_bundle.ipynb #a5c14917
 def shipped_bundles() -> dict[str, Path]: # Name to folder
     "The bundles inside the installed package"
     root = Path(__file__).parent/'bundles' if '__file__' in globals() else Path('bonefrac/bundles')
     return {p.parent.name: p.parent for p in sorted(root.glob('*/config.json'))}
 
 def find_bundle(
-    name:str|Path|None=None, # A folder, a shipped bundle's name, or hf:owner/name; None: 'fracture', which ships
+    name:str|Path|None=None, # A folder, a shipped bundle's name, or hf:owner/name; None: the one that ships for fractures
 ) -> Bundle: # Checked
     "Whatever a user may give as BUNDLE; raises `BundleError`"
-    shipped = shipped_bundles()
     if str(name).startswith('hf:'): return pull_bundle(str(name)[3:])
-    name = name or 'fracture'
+    shipped = shipped_bundles()
+    if name is None: return load_bundle(shipped['fracture'])
     return load_bundle(name if Path(name).exists() else shipped.get(str(name), name))
 
 # %% ../nbs/07_bundle.ipynb #25d4efe9

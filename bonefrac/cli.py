@@ -144,7 +144,7 @@ def audit(
     typer.echo(_audit(data, out, valid, test, folds, seed, review, quiet))
     _say(f'left in {out}: audit.html, audit.json, films.csv (its column split is clean)\nnext: bonefrac train {out}/films.csv --out runs/mine', quiet)
 
-# %% ../nbs/18_cli.ipynb #7935d688
+# %% ../nbs/18_cli.ipynb #dd4bfcc1
 def _data_name(data):
     "What data is called in cards and records: no path of one machine"
     path = Path(data)
@@ -192,21 +192,23 @@ def _fold_of(films, fold, folds, seed):
 
 def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1, whole_epochs=0, epochs=8, lr=1e-3, seed=42, init=None, boxes=False, split='auto', review=None, fold=None, folds=0, also_accept=None, **recipe):
     warnings.filterwarnings('ignore')   # libraries' deprecations are not the user's business
+    import pandas as pd
     from bonefrac.bundle import find_bundle
     from bonefrac.datasets import DatasetError, ensure_split, read_dataset, save_csv, save_json
     if split not in ('auto', 'draw'): raise typer.BadParameter(f'--split {split}: choose auto or draw')
-    settings = dict(data=_data_name(data), split=split, epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, whole_epochs=whole_epochs, init=init, boxes=boxes, review=review and _data_name(str(review)), fold=fold, folds=folds, also_accept=also_accept and _data_name(also_accept), **recipe)
+    settings = dict(data=_data_name(data), split=split, epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, whole_epochs=whole_epochs, init=init, boxes=boxes, review=review and _data_name(str(review)), fold=fold, folds=folds, also_accept=[_data_name(d) for d in also_accept or ()] or None, **recipe)
     _same_run(out, settings, resume)
     if (done := _finished(out, epochs)): return done
     dataset = read_dataset(data)
     films = _reviewed(dataset.films, review, recipe['target'])
     films = ensure_split(films, seed=seed, draw=split == 'draw') if fold is None else _fold_of(films, fold, folds, seed)
-    familiar = ensure_split(read_dataset(also_accept).films, seed=seed) if also_accept else None
+    familiar = pd.concat([ensure_split(read_dataset(d).films, seed=seed) for d in also_accept], ignore_index=True) if also_accept else None
     if boxes and not len(dataset.boxes): raise DatasetError(f'{data}: has no boxes to train on; leave out --boxes')
     if recipe['target'] not in films: raise DatasetError(f"{data}: no column {recipe['target']!r} to learn; the films have {', '.join(films)}")
     from bonefrac.export import export_bundle
     from bonefrac.training import fit_recipe, fracture_learner, plot_history
-    learn = fracture_learner(films, path=out, seed=seed, quiet=quiet, init=find_bundle(init) if init else None, boxes=dataset.boxes if boxes else None, **recipe)
+    init = find_bundle(init) if init else None
+    learn = fracture_learner(films, path=out, seed=seed, quiet=quiet, init=init, boxes=dataset.boxes if boxes else None, **recipe)
     refused = learn.dls.films[~learn.dls.films.ok]
     if len(refused): _say(f'{len(refused)} of {len(films)} films cannot be read and are left out; films.csv says why (first: {refused.path.iloc[0]}: {refused.note.iloc[0]})', quiet)
     save_csv(learn.dls.films.drop(columns=['slot', 'height', 'width']), out/'films.csv'); save_json(settings, out/'train.json')
@@ -219,13 +221,13 @@ def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1,
 
 def _commands(settings, init, out):
     "What trained the bundle, word for word, from the first bundle on that it started from"
-    from bonefrac.bundle import find_bundle
-    before = [find_bundle(init).config['training']['command']] if init else []
+    before = [init.config['training']['command']] if init else []
     return '\n'.join([*before, _command(settings, out)])
 
 def _command(settings, out):
     given = {k: v for k, v in settings.items() if k not in ('data',) and v != _TRAIN_DEFAULTS.get(k)}
-    words = [f"--{ {'bs': 'batch-size'}.get(k, k.replace('_', '-')) }" + ('' if v is True else f' {v}') for k, v in given.items() if v is not None and v is not False]
+    each = [(k, v) for k, vs in given.items() for v in (vs if isinstance(vs, list) else [vs]) if v is not None and v is not False]
+    words = [f"--{ {'bs': 'batch-size'}.get(k, k.replace('_', '-')) }" + ('' if v is True else f' {v}') for k, v in each]
     return ' '.join(['bonefrac train', settings['data'], *words, f"--out {f'runs/{out.name}' if out.is_absolute() else out}"])
 
 _TRAIN_DEFAULTS = dict(split='auto', arch='mobilenetv2_100', epochs=8, bs=32, lr=1e-3, size=320, target='label', weights='auto', seed=42, freeze_epochs=1, whole_epochs=0, label_smoothing=0., mixup=0., dropout=.2, wd=.01, weigh_classes=False, balanced=False, boxes=False, crop=0, average=0., init=None, review=None, fold=None, folds=0, also_accept=None)
@@ -271,7 +273,7 @@ def train(
     whole_epochs:Annotated[int, typer.Option(min=0, help='Of the epochs, the last so many on whole films, where the others are on windows.')] = 0,
     average:Annotated[float, typer.Option(min=0, max=.99999, help='Keep the moving average of the weights, of which so much remains at each batch; 0: the weights as they are.')] = 0.,
     review:Annotated[Optional[Path], typer.Option(metavar='CSV', help='Decisions of a review: labels put right, films left out.')] = None,
-    also_accept:Annotated[Optional[str], typer.Option(metavar='DATA', help='More films that shall not be refused as no bone radiographs; their labels are not used.')] = None,
+    also_accept:Annotated[Optional[list[str]], typer.Option(metavar='DATA', help='More films that shall not be refused as no bone radiographs; their labels are not used. May be given more than once.')] = None,
     folds:Annotated[int, typer.Option(min=0, max=50, help='Train so many times, each time holding out another part, and leave findings.csv of the films held out.')] = 0,
     fold:Annotated[Optional[int], typer.Option(min=0, help='Of --folds, train only the one of this number, from 0.')] = None,
     resume:Annotated[bool, typer.Option('--resume', help='Go on with the run in --out.')] = False,

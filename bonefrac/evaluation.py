@@ -252,7 +252,7 @@ def worst_subgroup(
     sure = [dict(column=c, value=v, n=f['n'], metric=metric, figure=f[metric]) for c, values in found.items() for v, f in values.items() if f[metric]['value'] is not None and not f[metric]['note']]
     return min(sure, key=lambda s: s['figure']['value'], default=None)
 
-# %% ../nbs/10_evaluation.ipynb #b8c66d78
+# %% ../nbs/10_evaluation.ipynb #36b4d1f9
 def calibration_table(
     answers:Answers, # Probabilities and truth
 ) -> pd.DataFrame: # A row a bin that holds films: low, high, n, said (mean probability), found (share)
@@ -268,8 +268,13 @@ def at_points(
     seed:int=0, # Of the bootstrap
 ) -> dict: # {point: {threshold, sensitivity, specificity}}, figures as in `figures`
     "What each operating point gives on these films"
-    at = {name: (points[name], figures(answers, points[name], resamples, seed)) for name in ('rule_out', 'threshold', 'rule_in') if name in points}
-    return {name: dict(threshold=point, sensitivity=f['sensitivity'], specificity=f['specificity']) for name, (point, f) in at.items()}
+    at = {name: points[name] for name in ('rule_out', 'threshold', 'rule_in') if name in points}
+    if not at: return {}
+    yes, positive = answers.p[:, 1, None] >= np.array(list(at.values())), (answers.truth == 1)[:, None]
+    def shares(w): return np.stack([_share(w @ (yes & positive), w @ positive), _share(w @ (~yes & ~positive), w @ ~positive)], 2)
+    value, draws = shares(np.ones((1, len(answers))))[0], np.concatenate([shares(w) for w in _weight_chunks(answers, resamples, seed)])
+    found = lambda i, j, metric: _interval(answers, metric, value[i, j], draws[:, i, j], _resting_on(answers, .5)[metric])
+    return {name: dict(threshold=point, sensitivity=found(i, 0, 'sensitivity'), specificity=found(i, 1, 'specificity')) for i, (name, point) in enumerate(at.items())}
 
 def three_way(
     answers:Answers, # Of two classes

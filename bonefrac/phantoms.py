@@ -551,7 +551,7 @@ def faulty_films(
     faults = [dict(path=row['path'], fault=fault, of=of['path'] if fault not in ('broken', 'coloured marks') else '') for of, row, fault in planted]
     return pd.DataFrame(rows + [row for _, row, _ in planted]), pd.DataFrame(faults)
 
-# %% ../nbs/01_phantoms.ipynb #b352bd7b
+# %% ../nbs/01_phantoms.ipynb #7762892c
 def _grid(size):
     at = (np.arange(size, dtype=np.float32) + .5) / size
     return at[None], at[:, None]
@@ -602,7 +602,26 @@ def _blank(size, rng):
     x, y = _grid(size)
     return rng.uniform(0, 1) + rng.uniform(-.3, .3) * (x - .5) + rng.uniform(-.3, .3) * (y - .5) + rng.normal(0, rng.choice([.001, .01]), (size, size))
 
-STRAYS = {'chest': _chest, 'head slice': _head_slice, 'trunk slice': _trunk_slice, 'page': _page, 'noise': _noise, 'blank': _blank}
+def _cloud(size, rng, power):
+    "Noise whose amplitude falls with frequency as 1 / f ** power, of variance 1"
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    frequency[0, 0] = np.inf
+    cloud = np.fft.irfft2(np.exp(2j * np.pi * rng.random(frequency.shape)) / frequency ** power, (size, size))
+    return cloud / cloud.std()
+
+def _scene(size, rng):
+    (x, y), clouds = _grid(size), [_cloud(size, rng, power) for power in (.8, 1.2, 1.8)]
+    scene = rng.uniform(0, 1) + rng.uniform(-.3, .3) * (x - .5) + .1 * _cloud(size, rng, 1.5)
+    least, most, n = rng.choice([.01, .03, .08]), rng.choice([.2, .4, .6]), rng.choice([15, 60, 250])
+    radii = (least ** -2 - rng.random(n) * (least ** -2 - most ** -2)) ** -.5
+    for r in np.sort(radii)[::-1] if rng.random() < .5 else radii:
+        (across, down), turn, flat = rng.uniform(-.1, 1.1, 2), rng.uniform(0, np.pi), rng.uniform(.3, 1)
+        u, v = (x - across) * np.cos(turn) + (y - down) * np.sin(turn), ((y - down) * np.cos(turn) - (x - across) * np.sin(turn)) / flat
+        leaf = (np.hypot(u, v), np.maximum(abs(u), abs(v)), abs(u) + abs(v))[rng.integers(3)] < r
+        scene = np.where(leaf, rng.uniform(0, 1) + rng.uniform(-.6, .6) * rng.random() * u / r + rng.choice([0, .03, .1, .2]) * clouds[rng.integers(3)], scene)
+    return gaussian_filter(scene, rng.choice([0, .0012, .0024, .005]) * size)
+
+STRAYS = {'scene': _scene, 'chest': _chest, 'head slice': _head_slice, 'trunk slice': _trunk_slice, 'page': _page, 'noise': _noise, 'blank': _blank}
 
 def stray(
     kind:str, # One of `STRAYS`

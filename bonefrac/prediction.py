@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Predictor', 'expand_paths']
 
-# %% ../nbs/09_prediction.ipynb #bdd41683
+# %% ../nbs/09_prediction.ipynb #166ecb07
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,8 +18,8 @@ from fastcore.basics import patch
 from tqdm.auto import tqdm
 
 from .bundle import Bundle, BundleError, find_bundle
-from .gate import grey_statistics, load_gate, turn_round
-from .radiographs import FRACTURED, NOT_FRACTURED, RadiographError, digest, film_files, read_square
+from .gate import COLOURED, colour_share, grey_statistics, load_gate, turn_round
+from .radiographs import FRACTURED, NOT_FRACTURED, RadiographError, digest, film_files, read_bytes, read_square
 
 if TYPE_CHECKING: import pandas as pd   # it takes longer to load than a film to answer, so only `findings` does
 
@@ -85,7 +85,9 @@ def answer(self:Predictor,
     yes, no = ('fracture', 'no fracture') if self.classes == [NOT_FRACTURED, FRACTURED] else self.classes[::-1]
     return (yes if p[1] >= points['rule_in'] else no if p[1] < points['rule_out'] else 'doubt'), float(p[1])
 
-# %% ../nbs/09_prediction.ipynb #7da4946c
+# %% ../nbs/09_prediction.ipynb #1fed55c1
+_CLEARLY = .85   # of the gate's limit, which a film that was turned round must keep
+
 @patch
 def _judge(self:Predictor, squares, greys):
     "(squares as they were asked, logits, evidence, strangeness, inverted?) of films"
@@ -100,15 +102,18 @@ def _judge(self:Predictor, squares, greys):
         nearer = far < strange[suspects]
         here = suspects[nearer]
         squares, inverted[here] = squares.copy(), True
-        for kept, found in ((squares, turned), (logits, other[0]), (evidence, other[1]), (strange, far)): kept[here] = found[nearer]
+        for kept, found in ((squares, turned), (logits, other[0]), (evidence, other[1]), (strange, far / _CLEARLY)): kept[here] = found[nearer]
     return squares, logits, evidence, strange, inverted
 
-# %% ../nbs/09_prediction.ipynb #7d347d44
-def _square(path, size):
+# %% ../nbs/09_prediction.ipynb #55d434fc
+def _square(path, size, gated):
     "(square, grey statistics, '') or (None, None, reason)"
-    try: square = read_square(path, size)
+    try:
+        data = read_bytes(path)
+        square, coloured = read_square(data, size), colour_share(data) if gated else 0
     except RadiographError as e: return None, None, e.reason
-    return square, grey_statistics(square), ''
+    if coloured > COLOURED: return None, None, f'not grey, {coloured:.0%} of it in colours, so no radiograph; if it is one, ask without the gate (--ungated)'
+    return square, grey_statistics(square) if gated else 0, ''
 
 def _chunks(items, n):
     items = iter(items)
@@ -117,13 +122,13 @@ def _chunks(items, n):
 @patch
 def stream(self:Predictor,
     paths:Iterable, # Film files
-    bs:int=0, # Films decoded and asked at once; 0: as many as make 1.6 million pixels, 16 at 320 pixels a side
+    bs:int=0, # Films decoded and asked at once; 0: as many as make 0.8 million pixels, 8 at 320 pixels a side
     evidence:bool=False, # Also give `square` (size, size) uint8, as it was asked about, and `evidence` (k, h, w)
 ) -> Iterator[dict]: # path, answer, probability, classes, refused, inverted: one a path, in order
     "Answer films one after the other; what cannot be read, or is no bone radiograph, is refused with the reason"
-    bs = bs or max(1, 1_638_400 // self.size ** 2)
+    bs = bs or max(1, 819_200 // self.size ** 2)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decode = lambda part: [(p, pool.submit(_square, p, self.size)) for p in part]
+        decode = lambda part: [(p, pool.submit(_square, p, self.size, self.gate is not None)) for p in part]
         ahead = None
         for part in _chunks(paths, bs):
             ready, ahead = ahead, decode(part)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'PREPROCESSING', 'FORMATS', 'SUFFIXES', 'FRACTURED', 'NOT_FRACTURED', 'BonefracError',
            'RadiographError', 'read_bytes', 'stretch', 'is_dicom', 'Radiograph', 'read_radiograph', 'letterbox_frame',
-           'letterbox', 'read_square', 'film_files', 'sha256', 'digest']
+           'letterbox', 'read_square', 'read_colours', 'off_tint', 'film_files', 'sha256', 'digest']
 
 # %% ../nbs/00_radiographs.ipynb #41091ad1
 import hashlib, os
@@ -200,6 +200,32 @@ def read_square(
 ) -> np.ndarray: # (size, size) uint8
     "One film as the square that a net takes; raises `RadiographError`"
     return letterbox(read_radiograph(src, side=size).pixels, size)
+
+# %% ../nbs/00_radiographs.ipynb #bee43f73
+def read_colours(
+    src:str|os.PathLike|bytes|BinaryIO, # A path, the file's bytes, or a file object opened for bytes
+    side:int, # Long side that is needed, pixels
+) -> np.ndarray|None: # (h, w, 3) uint8; None where the picture is grey
+    "A picture in its colours; raises `RadiographError` where it cannot be read"
+    data = read_bytes(src)
+    if is_dicom(data): return None
+    try:
+        with Image.open(BytesIO(data), formats=FORMATS) as im:
+            if im.mode in ('L', 'LA', '1') or im.mode[0] in 'IF': return None
+            im.draft('RGB', (side, side))
+            im = im.convert('RGB')
+            im.thumbnail((side, side), Image.Resampling.BILINEAR)
+            return np.asarray(im)
+    except Exception as e: raise RadiographError(_damage(e)) from e
+
+def off_tint(
+    rgb:np.ndarray, # (h, w, 3) uint8
+) -> np.ndarray: # (h, w) 8-bit chroma levels
+    "How far each pixel's colour lies from what is usual at its brightness"
+    y, *chroma = np.moveaxis(np.asarray(Image.fromarray(rgb).convert('YCbCr'), np.float32), 2, 0)
+    level = (y // 32).astype(int)
+    tint = np.array([[np.median(c[level == k]) if (level == k).any() else 0 for k in range(8)] for c in chroma])
+    return np.hypot(chroma[0] - tint[0][level], chroma[1] - tint[1][level])
 
 # %% ../nbs/00_radiographs.ipynb #d805dac5
 SUFFIXES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.dcm', '.dicom'}

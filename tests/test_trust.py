@@ -1,10 +1,13 @@
-"What a bundle is refused for"
+"What a bundle is refused for, and what the shipped one refuses"
 import hashlib
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 
 def rehash(folder, **changes):
@@ -89,3 +92,68 @@ def test_a_refused_bundle_gets_one_line(bonefrac, demo, films, tmp_path):
     a_byte_of('model.onnx')(folder)
     code, out, err = bonefrac('predict', films[0], '--bundle', folder)
     assert code == 2 and 'SHA-256 differs' in err and err.count('\n') == 1 and not out
+
+
+def photos():
+    "Photographs and scans that installed packages bring, each whole and in two pieces"
+    import matplotlib
+    import skimage
+    import sklearn
+    rng = np.random.default_rng(0)
+    folders = Path(skimage.__file__).parent/'data', Path(sklearn.__file__).parent/'datasets'/'images', Path(matplotlib.__file__).parent/'mpl-data'/'sample_data'
+    for path in sorted(p for folder in folders for p in folder.iterdir() if p.suffix in ('.png', '.jpg')):
+        whole = Image.open(path).convert('RGB')
+        yield whole
+        for share in rng.uniform(.4, .7, 2):
+            w, h = int(share * whole.width), int(share * whole.height)
+            x, y = rng.integers(whole.width - w), rng.integers(whole.height - h)
+            piece = whole.crop((x, y, x + w, y + h))
+            if np.asarray(piece.convert('L')).std() > 3: yield piece
+
+
+def charts(n):
+    import matplotlib.pyplot as plt
+    styles = 'default', 'dark_background', 'ggplot', 'grayscale'
+    for i in range(n):
+        rng = np.random.default_rng(i)
+        draw = [lambda ax: ax.plot(rng.normal(0, 1, (80, 3)).cumsum(0)), lambda ax: ax.bar(range(8), rng.random(8)), lambda ax: ax.scatter(*rng.normal(0, 1, (2, 200))),
+                lambda ax: ax.imshow(rng.random((12, 12))), lambda ax: ax.pie(rng.random(5)), lambda ax: ax.hist(rng.normal(0, 1, 500), 30)][i % 6]
+        with plt.style.context(styles[i // 6 % 4]):
+            fig, ax = plt.subplots(figsize=rng.uniform(4, 7, 2))
+            draw(ax); ax.set_title('a chart'); fig.canvas.draw()
+            yield Image.fromarray(np.asarray(fig.canvas.buffer_rgba())[..., :3])
+            plt.close(fig)
+
+
+@pytest.fixture(scope='module')
+def strangers(tmp_path_factory):
+    "At least 200 pictures that are no bone radiographs"
+    from bonefrac.phantoms import STRAYS, stray
+    folder = tmp_path_factory.mktemp('strangers')
+    for i, picture in enumerate(photos()): picture.save(folder/f'photo-{i}.png')
+    for i, picture in enumerate(charts(36)): picture.save(folder/f'chart-{i}.png')
+    for kind in set(STRAYS) - {'scene'}:   # the gate was fitted against scenes
+        for i in range(20): Image.fromarray(stray(kind, 400, i)).save(folder/f'{kind.replace(" ", "_")}-{i}.png')
+    assert len(list(folder.iterdir())) >= 200
+    return folder
+
+
+def test_what_is_no_bone_radiograph_is_refused(bonefrac, strangers):
+    code, out, err = bonefrac('predict', strangers, '--format', 'json', '--quiet')
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert code == 2 and len(answers) == len(list(strangers.iterdir()))
+    let_in = [Path(a['path']).name for a in answers if a['refused'] is None]
+    assert len(let_in) <= .05 * len(answers), let_in
+
+
+@pytest.mark.skipif('BONEFRAC_DATA' not in os.environ, reason='needs real films: set BONEFRAC_DATA')
+def test_real_films_are_not_refused(bonefrac):
+    "At most one in a hundred of the FracAtlas films that training has not seen"
+    from bonefrac.bundle import find_bundle
+    from bonefrac.radiographs import digest, film_files
+    seen = find_bundle().seen()
+    films = [f for f in film_files(Path(os.environ['BONEFRAC_DATA'])/'fracatlas') if digest(f) not in seen][::2]
+    code, out, err = bonefrac('predict', '-', '--format', 'json', '--quiet', stdin='\n'.join(map(str, films)))
+    answers = [a for a in map(json.loads, out.splitlines()) if 'truncated' not in (a['refused'] or '')]
+    assert len(answers) > 300, err
+    assert len([a for a in answers if a['refused']]) <= .01 * len(answers)

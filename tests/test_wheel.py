@@ -51,6 +51,57 @@ def test_predicts_without_torch(empty, cache, demo, films, bonefrac):
     for a, b in zip(map(json.loads, out.splitlines()), ours): assert a['answer'] == b['answer'] and abs(a['probability'] - b['probability']) < 1e-4
 
 
+OFFLINE = """
+import atexit, resource, socket, sys
+def refused(*args): raise OSError('the network is off')
+socket.socket.connect = socket.getaddrinfo = refused
+atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, 'torch' in sys.modules, file=sys.stderr))
+from bonefrac.cli import main
+main()
+"""
+
+
+def film_files(folder):
+    "One film as PNG, JPEG and DICOM: a real one where there are any, else a drawn one"
+    from PIL import Image
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
+    import pydicom
+    real = sorted((Path(os.environ['BONEFRAC_DATA'])/'fracatlas'/'images'/'Fractured').glob('*.jpg')) if 'BONEFRAC_DATA' in os.environ else []
+    if real: film = Image.open(real[0]).convert('L')
+    else:
+        from bonefrac.phantoms import phantom
+        film = Image.fromarray(phantom(size=512, seed=1).pixels)
+    film.save(folder/'film.png'); film.save(folder/'film.jpg', quality=95)
+    ds = pydicom.Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = DigitalXRayImageStorageForPresentation
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = film.height, film.width, 1, 'MONOCHROME2'
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit, ds.PixelRepresentation, ds.PixelData = 7, 0, film.tobytes() + b'\0' * (film.width * film.height % 2)
+    ds.save_as(folder/'film.dcm', enforce_file_format=True)
+    return [folder/f'film.{kind}' for kind in ('png', 'jpg', 'dcm')], not real
+
+
+@pytest.mark.parametrize('model', ['fracture', 'fracture-types'])
+def test_shipped_models_answer_without_a_network(empty, tmp_path, model):
+    paths, drawn = film_files(tmp_path)
+    done = subprocess.run([empty/'python', '-c', OFFLINE, 'predict', *paths, '--bundle', model, '--format', 'json', *(['--ungated'] if drawn or model != 'fracture' else [])], capture_output=True, text=True, cwd='/')
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    png, jpeg, dicom = (a['probability'] for a in answers)
+    assert {a['refused'] for a in answers} == {None} and abs(png - dicom) < 1e-4 and abs(png - jpeg) < .2
+    megabytes, torch = done.stderr.splitlines()[-1].split()
+    assert int(megabytes) < 400 and torch == 'False'
+
+
+def test_shipped_models_are_small(wheel):
+    sizes = [i.file_size for i in zipfile.ZipFile(wheel).infolist() if i.filename.startswith('bonefrac/bundles/')]
+    assert len(sizes) == 12 and sum(sizes) < 30 * 2 ** 20
+
+
 def test_evaluates_without_torch(empty, cache, demo, tmp_path):
     code, out, err = run(empty, cache, 'evaluate', demo/'bundle', demo/'films.csv', '--out', tmp_path/'eval', '--quiet')
     assert code == 0 and 'area under the ROC curve' in out, err
