@@ -133,7 +133,7 @@ def strangers(tmp_path_factory):
     for i, picture in enumerate(photos()): picture.save(folder/f'photo-{i}.png')
     for i, picture in enumerate(charts(36)): picture.save(folder/f'chart-{i}.png')
     for kind in set(STRAYS) - {'scene'}:   # the gate was fitted against scenes
-        for i in range(20): Image.fromarray(stray(kind, 400, i)).save(folder/f'{kind.replace(" ", "_")}-{i}.png')
+        for i in range(20): Image.fromarray(stray(kind, 256, i)).save(folder/f'{kind.replace(" ", "_")}-{i}.png')
     assert len(list(folder.iterdir())) >= 200
     return folder
 
@@ -152,8 +152,8 @@ def test_real_films_are_not_refused(bonefrac):
     from bonefrac.bundle import find_bundle
     from bonefrac.radiographs import digest, film_files
     seen = find_bundle().seen()
-    films = [f for f in film_files(Path(os.environ['BONEFRAC_DATA'])/'fracatlas') if digest(f) not in seen][::2]
+    films = [f for f in film_files(Path(os.environ['BONEFRAC_DATA'])/'fracatlas') if digest(f) not in seen][::3]
     code, out, err = bonefrac('predict', '-', '--format', 'json', '--quiet', stdin='\n'.join(map(str, films)))
     answers = [a for a in map(json.loads, out.splitlines()) if 'truncated' not in (a['refused'] or '')]
-    assert len(answers) > 300, err
+    assert len(answers) > 200, err
     assert len([a for a in answers if a['refused']]) <= .01 * len(answers)
