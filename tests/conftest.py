@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+os.environ.setdefault('OMP_NUM_THREADS', '1')   # tests run side by side, a core each; threads that wait for one another spin
+
 
 @pytest.fixture(scope='session')
 def cache(tmp_path_factory):
