@@ -103,13 +103,13 @@ class Gate:
 
 def _joint(features, greys): return np.concatenate([np.sign(features) * np.sqrt(abs(features)), greys], 1)
 
-# %% ../nbs/07a_gate.ipynb #bc8cf64b
+# %% ../nbs/07a_gate.ipynb #a41b3172
 def _foreign(z, scenes, held_out):
     "The line from films to scenes: where the films that were held out lie is 0, their limit 1"
     from sklearn.linear_model import LogisticRegression
     line = LogisticRegression(C=.01, max_iter=3000, class_weight='balanced').fit(np.concatenate([z, scenes]), np.repeat((0, 1), (len(z), len(scenes))))
     at = line.decision_function(held_out)
-    room = max(np.quantile(at, .995), at.mean() + 3 * at.std()) - at.mean()
+    room = max(np.quantile(at, .995) - at.mean(), 3 * at.std()) or 3 * line.decision_function(z).std()   # one film alone has no spread
     return np.append(line.coef_[0], line.intercept_ - at.mean()) / room
 
 def _turned(greys, turned_greys, mean, scale):

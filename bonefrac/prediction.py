@@ -105,7 +105,7 @@ def _judge(self:Predictor, squares, greys):
         for kept, found in ((squares, turned), (logits, other[0]), (evidence, other[1]), (strange, far / _CLEARLY)): kept[here] = found[nearer]
     return squares, logits, evidence, strange, inverted
 
-# %% ../nbs/09_prediction.ipynb #55d434fc
+# %% ../nbs/09_prediction.ipynb #2c64a66e
 def _square(path, size, gated):
     "(square, grey statistics, '') or (None, None, reason)"
     try:
@@ -147,7 +147,7 @@ def _answer_part(self:Predictor, part, evidence):
         if square is None: yield _refusal(path, reason); continue
         square, p, evidence_map, strange, inverted = next(asked)
         if strange > 1:
-            yield _refusal(path, f'does not look like a bone radiograph ({strange:.1f} times as far from the training films as the limit); if it is one, ask without the gate (--ungated)'); continue
+            yield _refusal(path, f'does not look like a bone radiograph (strangeness {strange:.2f}, the limit is 1); if it is one, ask without the gate (--ungated)'); continue
         text, probability = self.answer(p)
         record = dict(path=str(path), answer=text, probability=round(probability, 6), classes={c: round(float(q), 6) for c, q in zip(self.classes, p)}, refused=None, inverted=bool(inverted))
         yield record | (dict(square=square, evidence=evidence_map) if evidence else {})
