@@ -10,7 +10,7 @@ WORKERS ?= 2
 $(STAMP): settings.ini pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train,lab,docs,dev]'
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train,lab,app,serve,docs,dev]'
 	touch $@
 
 demo: $(STAMP)
