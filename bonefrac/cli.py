@@ -6,8 +6,9 @@
 __all__ = ['app', 'Quiet', 'Out', 'BundleArg', 'DataArg', 'Host', 'Served', 'main', 'predict', 'audit', 'train', 'evaluate',
            'compare', 'review', 'page', 'serve', 'export', 'push', 'pull', 'demo', 'datasets', 'models']
 
-# %% ../nbs/18_cli.ipynb #af77194a
+# %% ../nbs/18_cli.ipynb #c652fc3b
 import csv, json, logging, os, shutil, signal, subprocess, sys, warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -381,9 +382,16 @@ def review(
     if work.seen.any(): _say(f'{int(work.seen.sum())} of these films were in the training data; bonefrac train --folds makes findings without')
     _say(f'left in {out}: gallery.html, worklist.csv (fill in decision and label)\nnext: bonefrac train DATA --review {out}/worklist.csv --out runs/mine')
 
-# %% ../nbs/18_cli.ipynb #765eae79
+# %% ../nbs/18_cli.ipynb #9dcd68a8
 Host = Annotated[str, typer.Option(help='Address to listen on; 0.0.0.0: every one that the machine has.')]
 Served = Annotated[Optional[str], typer.Option('--bundle', metavar='BUNDLE', help='The model: a bundle\'s folder, the name of one that ships, or hf:owner/name.')]
+
+def _streamlit(host, port, own):
+    "The command line that starts the page: Streamlit on page.py, which calls `bonefrac.app.main`"
+    from bonefrac.prediction import MAX_FILE
+    settings = {'server.address': host, 'server.port': port, 'server.maxUploadSize': MAX_FILE // 2**20, 'server.fileWatcherType': 'none', 'server.showEmailPrompt': 'false', 'browser.gatherUsageStats': 'false',
+                'client.toolbarMode': 'minimal', 'client.showErrorDetails': 'none', 'logger.level': 'error', 'logger.hideWelcomeMessage': 'true'}
+    return [sys.executable, '-m', 'streamlit', 'run', str(Path(__file__).with_name('page.py')), *(f'--{k}={v}' for k, v in settings.items()), '--', *(str(w) for k, v in own.items() if v is not None for w in (k, v))]
 
 @app.command('app')
 def page(
@@ -394,14 +402,14 @@ def page(
     quiet:Quiet = False,
 ):
     "Open a page in the browser: drop films on it, see answers and evidence, review findings."
-    import streamlit
-    from bonefrac.app import command
     from bonefrac.bundle import find_bundle
-    from bonefrac.evaluation import read_findings
+    if find_spec('streamlit') is None: raise ModuleNotFoundError(name='streamlit')
     find_bundle(bundle)
-    if review is not None: read_findings(review)
+    if review is not None:
+        from bonefrac.evaluation import read_findings
+        read_findings(review)
     _say(f'http://{host}:{port}; Ctrl-C ends it', quiet)
-    words = command(bundle, review, host, port)
+    words = _streamlit(host, port, {'--bundle': bundle, '--review': review, '--host': host})
     if os.name == 'posix': os.execv(words[0], words)   # signals then reach it
     raise typer.Exit(subprocess.call(words))
 
@@ -415,8 +423,9 @@ def serve(
 ):
     "Answer films over HTTP: POST /predict, pages about it at /docs."
     from bonefrac.prediction import Predictor
+    predictor = Predictor(bundle)
     from bonefrac.service import listen, serve
-    predictor, listener = Predictor(bundle), listen(host, port)
+    listener = listen(host, port)
     _say(f'{predictor.bundle.name} answers at http://{host}:{listener.getsockname()[1]}, described at /docs; Ctrl-C ends it', quiet)
     serve(predictor, listener, token)
 

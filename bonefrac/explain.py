@@ -6,20 +6,18 @@
 __all__ = ['evidence_for', 'overlay', 'evidence_layer', 'record_overlay', 'save_heatmap', 'EvidenceBox', 'evidence_boxes',
            'draw_boxes', 'body_mask', 'map_figures', 'measure_maps', 'map_likeness', 'grad_cam']
 
-# %% ../nbs/11_explain.ipynb #f0bcb6ef
+# %% ../nbs/11_explain.ipynb #bba82aa5
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pandas as pd
 from PIL import Image, ImageDraw
-from scipy.ndimage import binary_fill_holes, find_objects, gaussian_filter, label
-from scipy.stats import spearmanr
 from tqdm.auto import tqdm
 
-from .datasets import FRACTURED
-from .radiographs import letterbox_frame, read_radiograph
+from .radiographs import FRACTURED, letterbox_frame, read_radiograph
+
+if TYPE_CHECKING: import pandas as pd   # pandas and SciPy take seconds to load, an overlay needs neither
 
 # %% ../nbs/11_explain.ipynb #942bd4b5
 def evidence_for(
@@ -82,7 +80,7 @@ def save_heatmap(
     Image.fromarray(record_overlay(record, of)).save(Path(folder)/name)
     return Path(folder)/name
 
-# %% ../nbs/11_explain.ipynb #ea04a628
+# %% ../nbs/11_explain.ipynb #400d130e
 class EvidenceBox(NamedTuple):
     "A place that speaks for a class"
     x: float       # left edge, fraction of the square's width
@@ -99,6 +97,7 @@ def evidence_boxes(
     smallest:float=.001, # Share of the square below which a spot is no box
 ) -> list[EvidenceBox]: # Highest peak first
     "Draw boxes around what speaks for the class"
+    from scipy.ndimage import find_objects, label
     p = 1 / (1 + np.exp(-evidence))
     spots, _ = label(p >= threshold)
     size, found = len(evidence), []
@@ -123,11 +122,12 @@ def draw_boxes(
         im = Image.fromarray(np.where(line[..., None], np.uint8([86, 180, 233]), np.asarray(im)))
     return np.asarray(im)
 
-# %% ../nbs/11_explain.ipynb #9de1c3b2
+# %% ../nbs/11_explain.ipynb #b3df840b
 def body_mask(
     square:np.ndarray, # (size, size) uint8, a letterboxed film
 ) -> np.ndarray: # (size, size) bool
     "Where there is a patient: what is lighter than Otsu's threshold (1979), closed and filled"
+    from scipy.ndimage import binary_fill_holes, gaussian_filter
     blurred = gaussian_filter(square.astype(np.float32), len(square) / 100)
     counts, edges = np.histogram(blurred, 64)
     below, middle = np.cumsum(counts), (edges[:-1] + edges[1:]) / 2
@@ -162,12 +162,13 @@ def map_figures(
 
 def measure_maps(
     predictor, # A `Predictor`
-    films:pd.DataFrame, # A films table; only films with boxes count
-    boxes:pd.DataFrame, # path, x, y, w, h as fractions
+    films:'pd.DataFrame', # A films table; only films with boxes count
+    boxes:'pd.DataFrame', # path, x, y, w, h as fractions
     of:str=FRACTURED, # Class whose evidence is measured
     quiet:bool=False, # No progress bar
-) -> pd.DataFrame: # A row a film: path, the figures of `map_figures`, p
+) -> 'pd.DataFrame': # A row a film: path, the figures of `map_figures`, p
     "The map of a model against the boxes of a dataset"
+    import pandas as pd
     by_path, rows, index = {p: b[['x', 'y', 'w', 'h']].to_numpy() for p, b in boxes.groupby('path')}, [], predictor.classes.index(of)
     paths = [p for p in films.path if p in by_path]
     for r in tqdm(predictor.stream(paths, evidence=True), total=len(paths), desc='maps', unit='film', disable=quiet):
@@ -176,7 +177,7 @@ def measure_maps(
         rows.append(dict(path=r['path'], **map_figures(evidence_for(r['evidence'], index, predictor.size), r['square'], truth), p=r['classes'][of]))
     return pd.DataFrame(rows, columns=['path', 'pointing', 'overlap', 'inside', 'by_chance', 'outside_body', 'p'])
 
-# %% ../nbs/11_explain.ipynb #f7df935d
+# %% ../nbs/11_explain.ipynb #92505b5b
 def map_likeness(
     a, # A `Predictor`
     b, # Another of the same size
@@ -184,6 +185,7 @@ def map_likeness(
     of:int=1, # Class whose evidence is compared
 ) -> float: # -1 to 1, mean over the films
     "Rank correlation of two models' evidence maps"
+    from scipy.stats import spearmanr
     pairs = zip(a.stream(paths, evidence=True), b.stream(paths, evidence=True))
     small = lambda r: evidence_for(r['evidence'], of, 32).ravel()
     return float(np.mean([spearmanr(small(x), small(y)).statistic for x, y in pairs if not x['refused']]))

@@ -1,0 +1,44 @@
+"""The same nets on a set's published split and on the audit's clean one: what a figure measures when test films lie in the training set.
+
+    python bench/honest_numbers.py runs/honest     (an hour on two cores; goes on where it was stopped)
+
+Needs BONEFRAC_DATA. Each net is trained with one recipe, which differs between the splits in nothing but the split.
+"""
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from harness import save
+
+SIZE = 128
+SETS = {'multiregion': dict(epochs=3), 'bonebreak10': dict(epochs=10)}
+NETS = {'mobilenetv2_100': {}, 'tf_efficientnet_lite0': {}, 'small_cnn': dict(lr=3e-3)}
+FIGURES = ('accuracy', 'balanced_accuracy', 'sensitivity', 'specificity', 'f1', 'auroc', 'top2')
+
+
+def bonefrac(*args): subprocess.run([Path(sys.executable).with_name('bonefrac'), *map(str, args), '--quiet'], check=True, stdout=subprocess.DEVNULL)
+
+
+def measured(folder, data, net, **recipe):
+    "Trained and tested, unless it was already"
+    options = [o for k, v in recipe.items() for o in (f'--{k}', v)]
+    if not (folder/'bundle').exists(): bonefrac('train', data, '--arch', net, '--size', SIZE, *options, *(['--resume'] if folder.exists() else []), '--out', folder)
+    if not (folder/'eval'/'metrics.json').exists(): bonefrac('evaluate', folder/'bundle', data, '--out', folder/'eval')
+    found = json.loads((folder/'eval'/'metrics.json').read_text())
+    return dict(films=found['n'], groups=found['n_groups'], seen=found['n_seen'], refused=found['n_refused'], **{m: {k: found['metrics'][m][k] and round(found['metrics'][m][k], 4) for k in ('value', 'low', 'high')} for m in FIGURES})
+
+
+parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+parser.add_argument('out', type=Path)
+out = parser.parse_args().out
+rows = []
+for name, recipe in SETS.items():
+    audited = out/f'audit-{name}'
+    if not (audited/'films.csv').exists(): bonefrac('audit', name, '--out', audited)
+    for net, more in NETS.items():
+        for split, data in (('published', name), ('clean', audited/'films.csv')):
+            rows.append(dict(set=name, net=net, split=split, **measured(out/f'{name}-{net}-{split}', data, net, **recipe | more)))
+            print(rows[-1], flush=True)
+save('honest_numbers', size=SIZE, runs=rows)
