@@ -41,7 +41,7 @@ bench: $(STAMP)
 
 # What else notebooks and README quote, measured anew; takes about an hour and wants BONEFRAC_DATA
 figures: $(STAMP)
-	cd bench && for script in audit_growth audit_peers audit_proof audit_families interval_coverage label_errors; do ../$(BIN)/python $$script.py || exit 1; done
+	cd bench && for script in audit_growth audit_peers audit_proof audit_families interval_coverage label_errors service; do ../$(BIN)/python $$script.py || exit 1; done
 
 clean:
 	rm -rf build dist *.egg-info _docs _proc runs .bench

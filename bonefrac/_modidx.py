@@ -20,6 +20,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'bonefrac.app._uri': ('app.html#_uri', 'bonefrac/app.py'),
                               'bonefrac.app.about_page': ('app.html#about_page', 'bonefrac/app.py'),
                               'bonefrac.app.answer_html': ('app.html#answer_html', 'bonefrac/app.py'),
+                              'bonefrac.app.drawn_type': ('app.html#drawn_type', 'bonefrac/app.py'),
                               'bonefrac.app.main': ('app.html#main', 'bonefrac/app.py'),
                               'bonefrac.app.predict_page': ('app.html#predict_page', 'bonefrac/app.py'),
                               'bonefrac.app.review_page': ('app.html#review_page', 'bonefrac/app.py'),

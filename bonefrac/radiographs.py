@@ -106,7 +106,7 @@ def _read_picture(data, side):
         upright = (turned.width > turned.height) == (im.width > im.height)
         return _grey(turned), (height, width) if upright else (width, height)
 
-# %% ../nbs/00_radiographs.ipynb #324f7c01
+# %% ../nbs/00_radiographs.ipynb #3448347c
 def is_dicom(
     data:bytes, # A file's content, at least its first 132 bytes
 ) -> bool: # The DICOM mark stands behind the 128-byte preamble
@@ -143,8 +143,8 @@ def body_part(
     data:bytes, # A file's content
 ) -> str: # One of `BODY_PARTS`, '' where the file does not say one
     "The region that a DICOM header names (Body Part Examined); other text in that field, where anything may stand, is not passed on"
-    import pydicom
     if not is_dicom(data): return ''
+    import pydicom
     try: said = str(pydicom.dcmread(BytesIO(data), stop_before_pixels=True, specific_tags=['BodyPartExamined']).get('BodyPartExamined') or '').lower()
     except Exception: return ''   # parsers raise nearly anything on damaged files
     return said if said in BODY_PARTS else ''

@@ -1,6 +1,7 @@
 "Is what is committed in step with the notebooks, and free of what must not be in it?"
 import configparser
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -67,3 +68,16 @@ def test_settings_are_the_one_place():
     settings.read(ROOT/'settings.ini')
     assert 'dependencies' not in (ROOT/'pyproject.toml').read_text().replace('"dependencies", "optional-dependencies"', '')
     assert settings['DEFAULT']['console_scripts'].split() == ['bonefrac=bonefrac.cli:main']
+
+
+def test_container_files_name_what_is_there(bonefrac):
+    import yaml
+    settings = configparser.ConfigParser(delimiters=['='])
+    settings.read(ROOT/'settings.ini')
+    docker, compose = (ROOT/'Dockerfile').read_text(), yaml.safe_load((ROOT/'compose.yaml').read_text())
+    assert all(f'{extra}_requirements' in settings['DEFAULT'] for extra in re.search(r'\.\[(.+?)\]', docker)[1].split(','))
+    commands = [json.loads(re.search(r'^CMD (\[.+\])', docker, re.M)[1]), compose['services']['page']['command']]
+    for command, *options in commands:
+        code, out, _ = bonefrac(command, '--help')
+        assert code == 0 and all(o in out for o in options if o.startswith('--'))
+    assert all('127.0.0.1:' in port for s in compose['services'].values() for port in s['ports'])

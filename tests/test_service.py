@@ -72,6 +72,15 @@ def test_two_hundred_malformed_uploads_get_4xx_and_it_still_answers(server, film
     assert httpx.post(f'{address}/predict', files={'files': film}).status_code == 200 and process.poll() is None
 
 
+def test_what_is_too_large_is_turned_away(server):
+    huge = io.BytesIO(); Image.new('L', (12000, 9000)).save(huge, 'PNG')
+    told = httpx.post(f'{server[0]}/predict', files={'files': huge.getvalue()}, timeout=30)
+    assert told.status_code == 422 and '100 megapixels' in told.json()[0]['refused']
+    for files, why in (([('files', bytes(21 * 2**20))], '20 MB'), ([('files', b'x')] * 51, 'at most 50')):
+        told = httpx.post(f'{server[0]}/predict', files=files, timeout=30)
+        assert told.status_code == 413 and why in told.json()['detail']
+
+
 def test_its_openapi_holds_against_schemathesis(server, tmp_path):
     command = [sys.executable, '-m', 'schemathesis.cli', 'run', f'{server[0]}/openapi.json', '--checks', 'not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance',
                '--max-examples', '25', '--seed', '1', '--no-color', '--phases', 'examples,coverage,fuzzing']
