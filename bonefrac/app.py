@@ -254,7 +254,7 @@ def _table(records, bundle):
     row.download_button('Answers as CSV', _as_csv(records, bundle.classes), 'answers.csv', 'text/csv', on_click='ignore')
     row.download_button('Report as HTML', lambda: _as_page(records, bundle), 'answers.html', 'text/html', on_click='ignore')
 
-# %% ../nbs/16_app.ipynb #c714c9c2
+# %% ../nbs/16_app.ipynb #8f612e26
 def _review_of(path, bundle):
     "A session's review of a findings file"
     from bonefrac.evaluation import read_findings
@@ -276,7 +276,7 @@ def review_page(options):
     except BonefracError as e: st.error(str(e)); return
     if not len(review.work): st.write('No film to review.'); return
     st.html(review.caption())
-    st.image(review.picture(), width='stretch')
+    st.html(f'<img alt="the film, and the evidence for the answer" style="width:100%" src="data:image/png;base64,{base64.b64encode(review.picture()).decode()}">')   # in the page itself: Streamlit's media files may be gone before they are fetched
     note = st.text_input('Note, before the decision', key='note')
     def decided(decision): review.decide(decision, note); st.session_state.note = ''
     row = st.container(horizontal=True)

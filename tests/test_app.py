@@ -220,6 +220,7 @@ def test_a_review_decision_is_saved_by_button_and_by_key(visit, server):
     page.keyboard.press('x')
     page.wait_for_selector('text=2 decided')
     shot(page, 'review')
+    assert page.locator('img[alt^="the film"]').evaluate('e => e.complete && e.naturalWidth > 0')
     decided = pd.read_csv(run/'decisions.csv')
     assert decided.decision.tolist() == ['unclear', 'exclude'] and decided.path.is_unique
     later = visit(at='review')
