@@ -6,7 +6,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                               'bonefrac.app._as_page': ('app.html#_as_page', 'bonefrac/app.py'),
                               'bonefrac.app._bar': ('app.html#_bar', 'bonefrac/app.py'),
                               'bonefrac.app._class_shown': ('app.html#_class_shown', 'bonefrac/app.py'),
-                              'bonefrac.app._escaped': ('app.html#_escaped', 'bonefrac/app.py'),
                               'bonefrac.app._examples': ('app.html#_examples', 'bonefrac/app.py'),
                               'bonefrac.app._film': ('app.html#_film', 'bonefrac/app.py'),
                               'bonefrac.app._given': ('app.html#_given', 'bonefrac/app.py'),

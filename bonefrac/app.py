@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['SIDE', 'SHOWN', 'MEANINGS', 'answer_html', 'drawn_type', 'view', 'predict_page', 'review_page', 'about_page', 'main']
 
-# %% ../nbs/16_app.ipynb #27d2f008
+# %% ../nbs/16_app.ipynb #2f6c5622
 import argparse, base64, csv, io, sys
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def _options():
     for name in ('--bundle', '--review', '--host'): given.add_argument(name)
     return given.parse_known_args(sys.argv[1:])[0]
 
-# %% ../nbs/16_app.ipynb #c40b0e63
+# %% ../nbs/16_app.ipynb #8fa9ebba
 _LOOKS = {'fracture': ('#d55e00', '&#9650;'), 'doubt': ('#e69f00', '&#9670;'), 'no fracture': ('#0072b2', '&#9679;'), 'refused': ('#7f7f7f', '&#10005;')}   # others: as a class
 
 def _bar(p, points, colour):
@@ -43,10 +44,8 @@ def answer_html(
 ) -> str: # HTML
     "An answer as the page shows it"
     colour, sign = _LOOKS.get(record['answer'], ('#0072b2', '&#9679;'))
-    body = f'<div>{_escaped(record["refused"])}</div>' if record['refused'] else _bar(record['probability'], points, colour)
-    return f'<div style="border-left:.4rem solid {colour};padding:.2rem 0 .2rem .8rem"><div style="font-size:1.6rem;font-weight:600"><span style="color:{colour}" aria-hidden="true">{sign}</span> {_escaped(record["answer"])}</div>{body}</div>'
-
-def _escaped(text): return str(text).replace('&', '&amp;').replace('<', '&lt;').replace('"', '&quot;')
+    body = f'<div>{escape(record["refused"])}</div>' if record['refused'] else _bar(record['probability'], points, colour)
+    return f'<div style="border-left:.4rem solid {colour};padding:.2rem 0 .2rem .8rem"><div style="font-size:1.6rem;font-weight:600"><span style="color:{colour}" aria-hidden="true">{sign}</span> {escape(record["answer"])}</div>{body}</div>'
 
 # %% ../nbs/16_app.ipynb #a8269669
 MEANINGS = {
@@ -194,7 +193,7 @@ def _as_page(records, bundle):
     from bonefrac.report import answers_page   # plots take a second to load
     return answers_page(records, bundle)
 
-# %% ../nbs/16_app.ipynb #08810391
+# %% ../nbs/16_app.ipynb #4b25b8a4
 _viewer = st.components.v2.component('bonefrac_viewer', html=_HTML, css=_CSS, js=_JS)
 
 def _class_shown(record, classes):
@@ -203,7 +202,7 @@ def _class_shown(record, classes):
 
 def _film(key, name, content, record, bundle):
     "One film on the page"
-    st.html(f'<h3 style="overflow-wrap:anywhere;margin:1rem 0 0">{_escaped(name)}</h3>')   # a name is no Markdown
+    st.html(f'<h3 style="overflow-wrap:anywhere;margin:1rem 0 0">{escape(name)}</h3>')   # a name is no Markdown
     left, right = st.columns([3, 2], gap='medium')
     content = content if isinstance(content, bytes) else content.getvalue()
     with left:
