@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SIDE', 'SHOWN', 'MEANINGS', 'answer_html', 'drawn_type', 'view', 'predict_page', 'review_page', 'about_page', 'main']
 
-# %% ../nbs/16_app.ipynb #2f6c5622
+# %% ../nbs/16_app.ipynb #f273b499
 import argparse, base64, csv, io, sys
 from html import escape
 from pathlib import Path
@@ -15,9 +15,9 @@ import streamlit as st
 from PIL import Image, ImageDraw
 
 from .bundle import find_bundle, shipped_bundles
-from .explain import evidence_boxes, evidence_for, evidence_layer
+from .explain import evidence_boxes, evidence_for, evidence_layer, shown_class
 from .prediction import MAX_FILE, MAX_FILES, Predictor, record_columns, record_row
-from .radiographs import FRACTURED, BonefracError, body_part, letterbox_frame, read_radiograph
+from .radiographs import BonefracError, body_part, letterbox_frame, read_radiograph
 
 # %% ../nbs/16_app.ipynb #0b705cb7
 SIDE = 1600      # Long side of the film that is shown, pixels
@@ -193,12 +193,8 @@ def _as_page(records, bundle):
     from bonefrac.report import answers_page   # plots take a second to load
     return answers_page(records, bundle)
 
-# %% ../nbs/16_app.ipynb #4b25b8a4
+# %% ../nbs/16_app.ipynb #2f70f447
 _viewer = st.components.v2.component('bonefrac_viewer', html=_HTML, css=_CSS, js=_JS)
-
-def _class_shown(record, classes):
-    if FRACTURED in classes or record['refused']: return classes.index(FRACTURED) if FRACTURED in classes else 0
-    return int(np.argmax(list(record['classes'].values())))
 
 def _film(key, name, content, record, bundle):
     "One film on the page"
@@ -206,7 +202,7 @@ def _film(key, name, content, record, bundle):
     left, right = st.columns([3, 2], gap='medium')
     content = content if isinstance(content, bytes) else content.getvalue()
     with left:
-        try: _viewer(data=view(content, record, _class_shown(record, bundle.classes)) | dict(title=f'{name}: {record["answer"]}'), key=f'view-{bundle.name}-{key}')
+        try: _viewer(data=view(content, record, 0 if record['refused'] else shown_class(record, bundle.classes)) | dict(title=f'{name}: {record["answer"]}'), key=f'view-{bundle.name}-{key}')
         except BonefracError: st.caption('No picture to show.')
     with right:
         st.html(answer_html(record, bundle.config['operating_points']))

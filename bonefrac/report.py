@@ -6,7 +6,7 @@
 __all__ = ['CLAIM', 'figure_text', 'headline', 'most_wrong', 'plot_curves', 'claim_checklist', 'write_report', 'answers_page',
            'write_audit']
 
-# %% ../nbs/13_report.ipynb #90f322f0
+# %% ../nbs/13_report.ipynb #62583920
 import base64, io, os, re
 from datetime import date
 from pathlib import Path
@@ -20,8 +20,8 @@ from PIL import Image
 from .bundle import Bundle
 from .evaluation import (Answers, before_scaling, calibration_table, figures, plot_calibration, plot_confusion, plot_precision_recall, plot_roc, plot_subgroups,
                                  threshold_table)
-from .explain import record_overlay
-from .radiographs import FRACTURED, RadiographError, read_radiograph
+from .explain import record_overlay, shown_class
+from .radiographs import RadiographError, read_radiograph
 
 # %% ../nbs/13_report.ipynb #a7a698dd
 def _svg(draw, *args, **kwargs):
@@ -243,7 +243,7 @@ def write_report(
                         thresholds=_thresholds(answers, points, prevalence), prevalence=round(1000 * share), prevalence_note=', as among these films' if prevalence is None else '', groups=_subgroup_rows(metrics), worst=_worst_text(metrics),
                         classes=_class_rows(metrics), hard=f"{metrics['hard_cases']['data']}: {headline(metrics['hard_cases'])}" if metrics.get('hard_cases') else '', claim=claim_checklist(known)))
 
-# %% ../nbs/13_report.ipynb #c0419b37
+# %% ../nbs/13_report.ipynb #2dc316b1
 _ANSWERS = Environment(autoescape=True).from_string(_HEAD + '''\
 <h1>{{ title }}</h1><p class="small">{{ made }}. {{ model }}.</p><p class="warn">Not a medical device. A film without a visible fracture does not exclude one.</p>
 {{ table(counts) }}
@@ -255,8 +255,7 @@ def _told(record, classes):
     "A record in words, with its pictures"
     if record['refused']: return dict(path=record['path'], said='refused', lines=[record['refused']], pictures=[])
     likeliest = sorted(record['classes'].items(), key=lambda c: -c[1])[:3]
-    of = classes.index(FRACTURED) if FRACTURED in classes else classes.index(likeliest[0][0])
-    pictures = [_data_uri(p, 320) for p in (record['square'], record_overlay(record, of))]
+    pictures = [_data_uri(p, 320) for p in (record['square'], record_overlay(record, shown_class(record, classes)))]
     lines = [', '.join(f'{c} {p:.3f}' for c, p in likeliest), *(['its greys were inverted, and were turned back'] if record['inverted'] else [])]
     return dict(path=record['path'], said=f"{record['answer']}, probability {record['probability']:.3f}", lines=lines, pictures=pictures)
 

@@ -6,7 +6,7 @@
 __all__ = ['MAX_WAITING', 'MAX_UPLOAD', 'MAX_ANSWER', 'Batcher', 'JsonLines', 'log_as_json', 'Guard', 'Record', 'Model', 'Health',
            'Problem', 'service', 'listen', 'ServiceError', 'serve']
 
-# %% ../nbs/15_service.ipynb #839f2ae8
+# %% ../nbs/15_service.ipynb #0f25611b
 import asyncio, json, logging, os, queue, secrets, socket, sys, time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -23,9 +23,9 @@ from PIL import Image
 from pydantic import BaseModel
 
 from . import __version__
-from .explain import record_overlay
+from .explain import record_overlay, shown_class
 from .prediction import MAX_FILE, MAX_FILES, Predictor
-from .radiographs import FRACTURED, BonefracError
+from .radiographs import BonefracError
 
 # %% ../nbs/15_service.ipynb #e2e1a840
 MAX_WAITING = 200       # films that may wait for the net; beyond, requests are turned away
@@ -188,7 +188,7 @@ def _described(bundle):
     return Model(name=bundle.name, classes=bundle.classes, size=bundle.size, operating_points=bundle.config['operating_points'], training={k: training[k] for k in ('data', 'licence', 'counts', 'command') if k in training},
                  figures=figures, note='Not a medical device. A film without a visible fracture does not exclude one.')
 
-# %% ../nbs/15_service.ipynb #d9d65ce6
+# %% ../nbs/15_service.ipynb #e83318a0
 def _checked(files):
     "Refuse what is too much, before anything is decoded"
     if len(files) > MAX_FILES: raise HTTPException(413, f'{len(files)} files; send at most {MAX_FILES} at once')
@@ -204,8 +204,7 @@ async def _answered(batcher, files, gated):
     except asyncio.TimeoutError: raise HTTPException(503, f'no answer within {MAX_ANSWER} seconds; send fewer films at once', {'Retry-After': '30'}) from None
 
 def _evidence_png(record, classes):
-    of = classes.index(FRACTURED) if FRACTURED in classes else int(np.argmax(list(record['classes'].values())))
-    out = BytesIO(); Image.fromarray(record_overlay(record, of)).save(out, 'PNG')
+    out = BytesIO(); Image.fromarray(record_overlay(record, shown_class(record, classes))).save(out, 'PNG')
     return out.getvalue()
 
 # %% ../nbs/15_service.ipynb #e3c65b4f
