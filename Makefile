@@ -5,35 +5,44 @@ STAMP := .venv/.installed
 # Notebooks, and then files of tests, run two at a time; each of them uses the threads that this leaves it.
 WORKERS ?= 2
 
-.PHONY: demo test lab docs notebooks bench figures clean
+.PHONY: demo test lab docs docs-serve site notebooks bench figures clean
 
 $(STAMP): settings.ini pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[train,lab,app,serve,docs,dev]'
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[train,lab,app,serve,docs,dev]'
 	touch $@
 
 demo: $(STAMP)
 	$(BIN)/bonefrac demo --out runs/demo
 
-# The notebooks, then pytest, which also asks whether package, README and outputs are in step with the notebooks
+# The notebooks, then pytest, which runs the tutorials in JupyterLab and also asks whether package, README and outputs are in step with the notebooks
 test: $(STAMP)
-	$(BIN)/nbdev-test --n-workers $(WORKERS)
+	$(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|tutorials'
 	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile
 
 lab: $(STAMP)
-	$(BIN)/jupyter lab nbs/index.ipynb
+	$(BIN)/jupyter lab nbs/tutorials/first_steps.ipynb
 
 # Run the notebooks and store their outputs, export the package, render README.md
 notebooks: $(STAMP)
 	$(BIN)/nbdev-export
-	$(BIN)/nbdev-test --save --n-workers $(WORKERS)
+	$(BIN)/nbdev-test --save --n-workers $(WORKERS) --skip-folder-re '^[_.]|tutorials'
+	$(BIN)/jupyter nbconvert --to notebook --execute --inplace nbs/tutorials/*.ipynb
 	$(BIN)/nbdev-clean
 	$(BIN)/python tools/readme.py
 
+# The site in _docs: by Quarto where it is on PATH, else by Sphinx, from the same pages
 docs: $(STAMP)
-	@command -v quarto >/dev/null || { echo 'make docs needs Quarto on PATH: https://quarto.org/docs/get-started'; exit 2; }
-	$(BIN)/nbdev-docs
+	@if command -v quarto >/dev/null; then $(BIN)/nbdev-docs; else $(MAKE) --no-print-directory site; fi
+
+site:
+	PYTHONWARNINGS=ignore $(BIN)/python -c 'from nbdev.serve import proc_nbs; proc_nbs()'
+	$(BIN)/python -m sphinx -q -E -c docs -d _proc/.doctrees _proc _proc/_docs
+	rm -rf _docs && mv _proc/_docs _docs
+
+docs-serve: docs
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _docs 8000
 
 # bonefrac beside its peers: loading, training, prediction, start, growth; about 25 minutes, on real films with BONEFRAC_DATA
 bench: $(STAMP)

@@ -116,10 +116,15 @@ def _write(self:FilmCache, db, digests, squares):
         db.execute('commit')
     except BaseException: db.execute('rollback'); raise
 
-# %% ../nbs/04_dataloaders.ipynb #827c0ba6
+# %% ../nbs/04_dataloaders.ipynb #7ea882d6
 class TensorFilm(TensorImageBW):
     "A batch of films; fastai's grey images are shown dark on light, films light on dark"
     _show_args = {'cmap': 'gray'}
+    def show(self, ctx=None, **kwargs):
+        "The film, and what its second channel marks, outlined"
+        ctx = TensorImageBW(self[:1]).show(ctx=ctx, **self._show_args | kwargs)
+        if len(self) > 1 and self[1].max() > .5: ctx.contour(self[1].cpu().numpy(), [.5], colors='#e69f00')
+        return ctx
 
 class FilmDataset:
     "The squares and targets of some films"

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'FEW', 'SUBGROUPS', 'EvaluationError', 'read_findings', 'Answers', 'bootstrap_weights', 'wilson', 'figures',
-           'evaluate', 'confusion', 'per_class', 'subgroups', 'worst_subgroup', 'calibration_table', 'at_points',
-           'three_way', 'threshold_for', 'threshold_table', 'compare', 'before_scaling', 'plot_confusion', 'roc_points',
-           'plot_roc', 'plot_calibration', 'plot_precision_recall', 'plot_subgroups']
+           'Evaluation', 'evaluate', 'confusion', 'per_class', 'subgroups', 'worst_subgroup', 'calibration_table',
+           'at_points', 'three_way', 'threshold_for', 'threshold_table', 'compare', 'before_scaling', 'plot_confusion',
+           'roc_points', 'plot_roc', 'plot_calibration', 'plot_precision_recall', 'plot_subgroups']
 
 # %% ../nbs/10_evaluation.ipynb #1779b1b4
 from pathlib import Path
@@ -192,20 +192,32 @@ def _weight_chunks(answers, resamples, seed):
     rows = max(1, min(resamples, 4_000_000 // len(answers)))
     for i, start in enumerate(range(0, resamples, rows)): yield bootstrap_weights(answers.groups, min(rows, resamples - start), (seed, i))
 
-# %% ../nbs/10_evaluation.ipynb #d323126a
+# %% ../nbs/10_evaluation.ipynb #f79cd8f2
+class Evaluation(dict):
+    "An evaluation: the dictionary that metrics.json holds, which JupyterLab shows as a table"
+    def table(self) -> pd.DataFrame: # A row a figure: value, low, high; `nan` where there is none
+        "The figures with their 95 % intervals"
+        return pd.DataFrame(self['metrics']).T.reindex(columns=['value', 'low', 'high']).astype(float).rename(index=lambda name: name.replace('_', ' '))
+
+    def _repr_pretty_(self, printer, cycle): printer.text(self.table().round(3).to_string())
+
+    def _repr_html_(self):
+        refused, seen = (f', {self[k]} {what}' if self.get(k) else '' for k, what in (('n_refused', 'refused'), ('n_seen', 'seen in training')))
+        return f"<p>{self['n']} films in {self['n_groups']} groups{refused}{seen}; 95 % intervals by groups</p>" + self.table().to_html(float_format='{:.3f}'.format, na_rep='')
+
 def evaluate(
     findings:pd.DataFrame, # Findings table with labels
     target:str='label', # The column with the truth
     points:dict|None=None, # Operating points of the bundle: threshold, rule_out, rule_in
     resamples:int=2000, # Of the bootstrap
     seed:int=0, # Of the bootstrap
-) -> dict: # As `metrics.json`
+) -> Evaluation: # As `metrics.json`
     "Everything that can be said of a findings table; raises `EvaluationError`"
     answers, points = Answers(findings, target), points or {}
     threshold = points.get('threshold', .5) if answers.k == 2 else None
     two = threshold if threshold is not None else .5
     parts = subgroups(findings, target, two, resamples=resamples, seed=seed)
-    return dict(n=len(answers), n_groups=int(answers.groups.max() + 1), n_refused=answers.n_refused, n_seen=int(answers.films['seen'].sum()) if 'seen' in answers.films else None,
+    return Evaluation(n=len(answers), n_groups=int(answers.groups.max() + 1), n_refused=answers.n_refused, n_seen=int(answers.films['seen'].sum()) if 'seen' in answers.films else None,
                 threshold=threshold, metrics=figures(answers, two, resamples, seed), per_class=per_class(answers, two), per_region=parts.get('region', {}), subgroups=parts, worst_subgroup=worst_subgroup(parts),
                 confusion=dict(labels=answers.classes, matrix=confusion(answers, two).tolist()), calibration=calibration_table(answers).to_dict('records'),
                 three_way=three_way(answers, points) if 'rule_in' in points else None, at_points=at_points(answers, points, resamples, seed))

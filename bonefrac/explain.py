@@ -19,9 +19,9 @@ from .radiographs import FRACTURED, letterbox_frame, read_radiograph
 
 if TYPE_CHECKING: import pandas as pd   # pandas and SciPy take seconds to load, an overlay needs neither
 
-# %% ../nbs/11_explain.ipynb #942bd4b5
+# %% ../nbs/11_explain.ipynb #f63b393f
 def evidence_for(
-    evidence:np.ndarray, # (k, h, w) logits by place, from `Predictor.stream(evidence=True)` or `Predictor.run`
+    evidence:np.ndarray, # (k, h, w) logits by place, as `Predictor.stream(evidence=True)` gives them
     of:int=1, # Which class
     size:int=320, # Side of the film's square, pixels
 ) -> np.ndarray: # (size, size) float32; above 0 speaks for the class, below 0 against it

@@ -1,12 +1,51 @@
+import contextlib
 import os
+import shutil
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')   # tests run side by side, a core each; threads that wait for one another spin
+
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(('127.0.0.1', 0))
+        return s.getsockname()[1]
+
+
+@contextlib.contextmanager
+def jupyterlab(bin, folder, **env):
+    "A JupyterLab server of an environment, on the files of a folder; its address"
+    address = f'http://127.0.0.1:{(port := free_port())}'
+    env = {**os.environ, 'HOME': str(folder), 'JUPYTER_CONFIG_DIR': str(folder/'config'), **env}
+    server = subprocess.Popen([bin/'jupyter', 'lab', '--no-browser', f'--port={port}', '--IdentityProvider.token=', '--allow-root', f'--ServerApp.root_dir={folder}'],
+                              cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(480):
+            try: urllib.request.urlopen(f'{address}/api', timeout=2); break
+            except OSError: time.sleep(.25)
+        yield address
+    finally: server.terminate(); server.wait(20)
+
+
+@pytest.fixture(scope='session')
+def wheel(tmp_path_factory):
+    "The package as it is published"
+    out = tmp_path_factory.mktemp('dist')
+    done = subprocess.run([sys.executable, '-m', 'build', '--installer', 'uv', '--wheel', '--outdir', str(out), str(ROOT)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob('*.whl'))
 
 
 @pytest.fixture(scope='session')

@@ -1,25 +1,14 @@
 "The review widget in a real JupyterLab, in a real browser"
 import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import CHROMIUM, jupyterlab
 
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason='no chromium on PATH: the widget was not driven in a browser (Debian: apt-get install chromium)')
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(('127.0.0.1', 0))
-        return s.getsockname()[1]
 
 
 @pytest.fixture
@@ -32,16 +21,7 @@ def lab(tmp_path):
     source = "import pandas as pd\nfrom bonefrac.review import Review\nReview(pd.read_csv('findings.csv', keep_default_na=False), decisions='decisions.csv')"
     cell = dict(cell_type='code', id='review', metadata={}, execution_count=None, outputs=[], source=source)
     (tmp_path/'review.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)))
-    port = free_port()
-    env = {**os.environ, 'HOME': str(tmp_path), 'JUPYTER_CONFIG_DIR': str(tmp_path/'config')}
-    server = subprocess.Popen([Path(sys.executable).with_name('jupyter'), 'lab', '--no-browser', f'--port={port}', '--IdentityProvider.token=', '--allow-root', f'--ServerApp.root_dir={tmp_path}'],
-                              cwd=tmp_path, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f'http://127.0.0.1:{port}'
-    for _ in range(240):
-        try: urllib.request.urlopen(f'{address}/api', timeout=2); break
-        except OSError: time.sleep(.25)
-    yield address, tmp_path
-    server.terminate(); server.wait(20)
+    with jupyterlab(Path(sys.executable).parent, tmp_path) as address: yield address, tmp_path
 
 
 def open_review(page, address):

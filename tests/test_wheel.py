@@ -9,17 +9,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    out = tmp_path_factory.mktemp('dist')
-    done = subprocess.run([sys.executable, '-m', 'build', '--installer', 'uv', '--wheel', '--outdir', str(out), str(ROOT)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return next(out.glob('*.whl'))
-
-
 @pytest.fixture(scope='module')
 def empty(wheel, tmp_path_factory):
     "An environment that holds the wheel and what it needs, nothing else"

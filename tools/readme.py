@@ -18,7 +18,7 @@ def render():
         c.source = '\n'.join(line for line in c.source.splitlines() if not line.startswith('#|'))
     nb.metadata['language_info'] = {'name': 'python'}
     text, _ = MarkdownExporter(config={'TagRemovePreprocessor': {'enabled': True, 'remove_input_tags': ['no-input']}}).from_notebook_node(nb)
-    lines = [line.rstrip() for line in re.sub(r'\]\((images/|(?:tutorials/)?\w+\.ipynb\))', r'](nbs/\1', text).splitlines()]
+    lines = [line.rstrip() for line in re.sub(r'\]\((images/|(?:\w+/)?\w+\.ipynb\))', r'](nbs/\1', text).splitlines()]
     return '\n'.join(line for i, line in enumerate(lines) if line or (i and lines[i - 1])).strip() + '\n'
 
 
