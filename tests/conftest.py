@@ -29,7 +29,7 @@ def jupyterlab(bin, folder, **env):
     "A JupyterLab server of an environment, on the files of a folder; its address"
     address = f'http://127.0.0.1:{(port := free_port())}'
     env = {**os.environ, 'HOME': str(folder), 'JUPYTER_CONFIG_DIR': str(folder/'config'), **env}
-    server = subprocess.Popen([bin/'jupyter', 'lab', '--no-browser', f'--port={port}', '--IdentityProvider.token=', '--allow-root', f'--ServerApp.root_dir={folder}'],
+    server = subprocess.Popen([bin/'jupyter', 'lab', '--no-browser', f'--port={port}', '--IdentityProvider.token=', '--ServerApp.disable_check_xsrf=True', '--allow-root', f'--ServerApp.root_dir={folder}'],
                               cwd=folder, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         for _ in range(480):
