@@ -21,7 +21,8 @@ REPOSITORY = get_config(ROOT).git_url   # [project.urls] Repository in pyproject
 project, html_title, html_theme = QUARTO['title'], QUARTO['title'], 'furo'
 extensions = ['myst_nb']
 html_static_path, html_css_files = [str(ROOT/'nbs'/'styles.css')], ['styles.css']
-html_show_sourcelink, html_copy_source, html_favicon = False, False, str(ROOT/'nbs'/QUARTO['favicon'])
+html_show_sourcelink = html_copy_source = html_show_copyright = False
+html_favicon = str(ROOT/'nbs'/QUARTO['favicon'])
 html_theme_options = dict(source_repository=REPOSITORY, source_branch='main', source_directory='nbs/') if REPOSITORY else {}
 exclude_patterns = ['_docs', 'jupyter_execute']
 nb_execution_mode, nb_render_markdown_format = 'off', 'myst'
@@ -66,8 +67,8 @@ def cell(c, page):
     if '#| output: asis' in source: return markdown('\n\n'.join(plain(joined(o['data']['text/markdown']), page) for o in c['outputs']))
     for output in c['outputs']:
         data = output.get('data', {})
-        if 'text/markdown' in data: output['data'] = {'text/markdown': plain(joined(data['text/markdown']), page)}
-        elif 'application/vnd.jupyter.widget-view+json' in data: data.pop('application/vnd.jupyter.widget-view+json')
+        if 'text/html' in data: output['data'] = {'text/html': data['text/html']}
+        elif 'text/markdown' in data: output['data'] = {'text/markdown': plain(joined(data['text/markdown']), page)}
     hidden = [tag for option, tag in (('echo: false', 'remove-input'), ('output: false', 'remove-output'), ('code-fold: true', 'hide-input')) if f'#| {option}' in source]
     return dict(cell_type='code', metadata={'tags': hidden}, execution_count=c.get('execution_count'), outputs=c['outputs'], source='\n'.join(line for line in source.splitlines() if not line.startswith('#|')))
 
