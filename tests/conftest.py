@@ -18,6 +18,11 @@ ROOT = Path(__file__).parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 
 
+def pytest_collection_modifyitems(items):
+    "The file that takes longest first, so that it is not the one that is waited for"
+    items.sort(key=lambda item: item.path.name != 'test_tutorials.py')
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(('127.0.0.1', 0))
