@@ -48,11 +48,13 @@ def run_all(lab, name, seconds=900):
         page.goto(f'{address}/lab/tree/{name}?reset')
         page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status=idle]', timeout=120_000)
         end = time.time() + seconds
-        while not page.locator('.jp-Notebook-ExecutionIndicator[data-status=busy]').count() and time.time() < end:   # a click on a page that is not ready yet does nothing
+        while not page.locator('.jp-Notebook-ExecutionIndicator[data-status=busy]').count() and not ended(folder/name) and time.time() < end:   # a click on a page that is not ready yet does nothing
             page.wait_for_timeout(1000)
             page.get_by_role('menuitem', name='Run', exact=True).click()
             page.get_by_role('menuitem', name='Run All Cells', exact=True).click()
             page.wait_for_timeout(2000)
+            page.keyboard.press('Control+s')
+            page.wait_for_timeout(500)
         while not ended(folder/name) and time.time() < end:
             page.wait_for_timeout(2000)
             page.keyboard.press('Control+s')
