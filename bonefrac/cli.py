@@ -466,11 +466,11 @@ def pull(
     typer.echo(str(bundle.folder))
     _say(f'next: bonefrac predict FILM --bundle {bundle.folder}')
 
-# %% ../nbs/18_cli.ipynb #75329eb0
+# %% ../nbs/18_cli.ipynb #0997252b
 @app.command()
 def demo(
     out:Out = Path('runs/demo'),
-    films:Annotated[int, typer.Option(min=100, help='How many phantoms.')] = 2400,
+    films:Annotated[int, typer.Option(min=100, help='How many phantoms.')] = 1000,
     epochs:Annotated[int, typer.Option(min=1)] = 8,
     quiet:Quiet = False,
 ):
@@ -480,7 +480,7 @@ def demo(
     _say(f'drawing {films} phantoms', quiet)
     typer.echo(_audit(f'phantoms:{films}', out/'audit', quiet=quiet))
     data = str(out/'audit'/'films.csv')
-    bundle = _train(data, out, quiet=quiet, **_TRAIN_DEFAULTS | dict(epochs=epochs, lr=5e-3, arch='small_cnn', size=160, weights='none', boxes=True))
+    bundle = _train(data, out, quiet=quiet, **_TRAIN_DEFAULTS | dict(epochs=epochs, lr=5e-3, init='fracture', size=160, boxes=True))
     typer.echo(_evaluate(bundle.folder, data, 'test', out, quiet))
     _say(f'left in {out}: report.html, metrics.json, bundle/, audit/audit.html\nnext: bonefrac predict FILM --bundle {bundle.folder}', quiet)
 
