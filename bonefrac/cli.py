@@ -190,18 +190,28 @@ def _fold_of(films, fold, folds, seed):
     inner = draw_split(films[rest & (films.split != '')], .15, 0, seed).split
     return films.assign(split=inner.reindex(films.index).fillna('').mask(~rest & (films.split != ''), 'test'))
 
-def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1, whole_epochs=0, epochs=8, lr=1e-3, seed=42, init=None, boxes=False, split='auto', review=None, fold=None, folds=0, also_accept=None, **recipe):
+def _with_more(films, also, seed):
+    "Films with the training films of other sets, but for those whose bytes are among the films held out"
+    import pandas as pd
+    from bonefrac.datasets import digest, ensure_split, films_table, read_dataset
+    held_out = {digest(p) for p in films.path[films.split.isin(('valid', 'test'))]} if also else set()
+    more = [ensure_split(read_dataset(d).films, seed=seed).query("split == 'train'") for d in also]
+    more = [m[[digest(p) not in held_out for p in m.path]] for m in more]
+    return films_table(pd.concat([films, *more], ignore_index=True)) if also else films
+
+def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1, whole_epochs=0, epochs=8, lr=1e-3, seed=42, init=None, boxes=False, split='auto', review=None, fold=None, folds=0, also_train=None, also_accept=None, **recipe):
     warnings.filterwarnings('ignore')   # libraries' deprecations are not the user's business
     import pandas as pd
     from bonefrac.bundle import find_bundle
     from bonefrac.datasets import DatasetError, ensure_split, read_dataset, save_csv, save_json
     if split not in ('auto', 'draw'): raise typer.BadParameter(f'--split {split}: choose auto or draw')
-    settings = dict(data=_data_name(data), split=split, epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, whole_epochs=whole_epochs, init=init, boxes=boxes, review=review and _data_name(str(review)), fold=fold, folds=folds, also_accept=[_data_name(d) for d in also_accept or ()] or None, **recipe)
+    settings = dict(data=_data_name(data), split=split, epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, whole_epochs=whole_epochs, init=init, boxes=boxes, review=review and _data_name(str(review)), fold=fold, folds=folds, also_train=[_data_name(d) for d in also_train or ()] or None, also_accept=[_data_name(d) for d in also_accept or ()] or None, **recipe)
     _same_run(out, settings, resume)
     if (done := _finished(out, epochs)): return done
     dataset = read_dataset(data)
     films = _reviewed(dataset.films, review, recipe['target'])
     films = ensure_split(films, seed=seed, draw=split == 'draw') if fold is None else _fold_of(films, fold, folds, seed)
+    films = _with_more(films, also_train or (), seed)
     familiar = pd.concat([ensure_split(read_dataset(d).films, seed=seed) for d in also_accept], ignore_index=True) if also_accept else None
     if boxes and not len(dataset.boxes): raise DatasetError(f'{data}: has no boxes to train on; leave out --boxes')
     if recipe['target'] not in films: raise DatasetError(f"{data}: no column {recipe['target']!r} to learn; the films have {', '.join(films)}")
@@ -230,7 +240,7 @@ def _command(settings, out):
     words = [f"--{ {'bs': 'batch-size'}.get(k, k.replace('_', '-')) }" + ('' if v is True else f' {v}') for k, v in each]
     return ' '.join(['bonefrac train', settings['data'], *words, f"--out {f'runs/{out.name}' if out.is_absolute() else out}"])
 
-_TRAIN_DEFAULTS = dict(split='auto', arch='mobilenetv2_100', epochs=8, bs=32, lr=1e-3, size=320, target='label', weights='auto', seed=42, freeze_epochs=1, whole_epochs=0, label_smoothing=0., mixup=0., dropout=.2, wd=.01, weigh_classes=False, balanced=False, boxes=False, crop=0, average=0., init=None, review=None, fold=None, folds=0, also_accept=None)
+_TRAIN_DEFAULTS = dict(split='auto', arch='mobilenetv2_100', epochs=8, bs=32, lr=1e-3, size=320, target='label', weights='auto', seed=42, freeze_epochs=1, whole_epochs=0, label_smoothing=0., mixup=0., dropout=.2, wd=.01, weigh_classes=False, balanced=False, boxes=False, crop=0, average=0., init=None, review=None, fold=None, folds=0, quarter_turns=0., also_train=None, also_accept=None)
 
 def _cross_validate(data, out, folds, quiet=False, **settings):
     "Train once a fold and answer the films that were held out: findings in which no film was seen"
@@ -273,6 +283,8 @@ def train(
     whole_epochs:Annotated[int, typer.Option(min=0, help='Of the epochs, the last so many on whole films, where the others are on windows.')] = 0,
     average:Annotated[float, typer.Option(min=0, max=.99999, help='Keep the moving average of the weights, of which so much remains at each batch; 0: the weights as they are.')] = 0.,
     review:Annotated[Optional[Path], typer.Option(metavar='CSV', help='Decisions of a review: labels put right, films left out.')] = None,
+    quarter_turns:Annotated[float, typer.Option(min=0, max=1, help='Share of training films laid on one of their other three sides, for files that are not upright.')] = 0.,
+    also_train:Annotated[Optional[list[str]], typer.Option(metavar='DATA', help='More films to learn from: the training films of these sets. What validates and tests stays as it is. May be given more than once.')] = None,
     also_accept:Annotated[Optional[list[str]], typer.Option(metavar='DATA', help='More films that shall not be refused as no bone radiographs; their labels are not used. May be given more than once.')] = None,
     folds:Annotated[int, typer.Option(min=0, max=50, help='Train so many times, each time holding out another part, and leave findings.csv of the films held out.')] = 0,
     fold:Annotated[Optional[int], typer.Option(min=0, help='Of --folds, train only the one of this number, from 0.')] = None,
@@ -282,7 +294,7 @@ def train(
 ):
     "Fine-tune a net on films with labels and export it as a bundle."
     settings = dict(patience=patience, freeze_epochs=freeze_epochs, epochs=epochs, lr=lr, seed=seed, init=init, boxes=boxes, split=split, review=review, arch=arch, size=size, bs=batch_size, target=target,
-                    weights=weights, label_smoothing=label_smoothing, mixup=mixup, dropout=dropout, wd=wd, weigh_classes=weigh_classes, balanced=balanced, crop=crop, whole_epochs=whole_epochs, average=average, also_accept=also_accept)
+                    weights=weights, label_smoothing=label_smoothing, mixup=mixup, dropout=dropout, wd=wd, weigh_classes=weigh_classes, balanced=balanced, crop=crop, whole_epochs=whole_epochs, average=average, quarter_turns=quarter_turns, also_train=also_train, also_accept=also_accept)
     if folds == 1: raise typer.BadParameter('--folds 1: give 2 or more, or leave it out')
     if fold is not None and fold >= folds: raise typer.BadParameter(f'--fold {fold}: needs --folds, and a number below it')
     if folds and fold is None:

@@ -49,7 +49,7 @@ def films_table(
     defaults = {'source': source, 'ok': True}
     for column in COLUMNS:
         if column not in films: films[column] = defaults.get(column, '')
-    text = [c for c in films if c not in ('ok',) and (c in COLUMNS or films[c].dtype == object)]
+    text = [c for c in films if c != 'ok' and (c in COLUMNS or pd.api.types.is_object_dtype(films[c]) or pd.api.types.is_string_dtype(films[c]))]
     films[text] = films[text].astype('str').where(films[text].notna(), '')
     films['ok'] = films['ok'].map(lambda v: str(v).strip().lower() not in ('false', '0', 'no')).astype(bool)
     films = films[[*COLUMNS, *(c for c in films if c not in COLUMNS)]]

@@ -35,7 +35,7 @@ from timm.utils import ModelEmaV3
 from torch.nn.functional import adaptive_avg_pool2d, binary_cross_entropy_with_logits
 from tqdm.auto import tqdm
 
-from .dataloaders import class_weights, film_dataloaders
+from .dataloaders import class_weights, film_dataloaders, nobody_drew
 from .models import ModelError, fracture_net, load_net, net_parts
 
 # %% ../nbs/06_training.ipynb #8298996e
@@ -73,7 +73,7 @@ def precision_callbacks(
 ) -> list: # fastai callbacks
     "The precision that a device is good at"
     if device.type == 'cuda': return [BFloat16() if torch.cuda.is_bf16_supported() else MixedPrecision(amp_mode=AMPMode.FP16)]
-    fast = getattr(torch.cpu, '_is_avx512_bf16_supported', bool)() or getattr(torch.cpu, '_is_amx_tile_supported', bool)()
+    fast = getattr(torch.cpu, '_is_amx_tile_supported', bool)()
     return [BFloat16()] if device.type == 'cpu' and fast else []
 
 # %% ../nbs/06_training.ipynb #a2c50e59
@@ -118,13 +118,16 @@ class BoxEvidence(Callback):
     def before_fit(self): self.hook = self.model.head.register_forward_hook(lambda m, args, out: setattr(self, 'local_logits', out))
     def before_batch(self):
         if not self.training: return
-        self.boxes, self.learn.xb = torch.Tensor(self.x[:, 1:]), (self.x[:, :1],)
-        if self.windows: self.learn.yb = (self._labels(),)
+        boxes = torch.Tensor(self.x[:, 1:])
+        self.untold = nobody_drew(boxes)
+        self.boxes, self.learn.xb = boxes * ~self.untold[:, None, None, None], (self.x[:, :1],)
+        if self.windows: self.learn.yb = (self._labels(torch.Tensor(self.y).long()),)
 
-    def _labels(self):
-        "1 where a broken place is seen, 0 where no box is, else what the loss leaves out"
+    def _labels(self, own):
+        "1 where a broken place is seen, 0 where no box is, else what the loss leaves out; of films without boxes their own"
         broken, untouched = (p.flatten(1) for p in broken_places(self.boxes, [n // 32 for n in self.boxes.shape[2:]]))
-        return TensorCategory(torch.where(broken.any(1), 1, torch.where(untouched.all(1), 0, -100)))
+        seen = torch.where(broken.any(1), 1, torch.where(untouched.all(1), 0, -100))
+        return TensorCategory(torch.where(self.untold, own, seen))
 
     def after_loss(self):
         if self.training: self.learn.loss_grad = self.loss_grad + self.weight * self._loss()
@@ -182,12 +185,13 @@ def fracture_learner(
     seed:int|None=42, # None: leave the random generators alone
     cache=None, # A `FilmCache`; None: the one in `cache_home()`
     path:str|Path='.', # Where the learner's own files would go
+    quarter_turns:float=0., # Share of films laid on one of their other three sides, 0 to 1
     quiet:bool=False, # No progress bar while decoding
 ) -> Learner: # fastai's, with `.recipe`: what it was made with
     "A fastai `Learner` for a films table, ready to fine-tune"
-    recipe = {k: v for k, v in locals().items() if k in ('arch', 'size', 'bs', 'target', 'weights', 'dropout', 'label_smoothing', 'mixup', 'weigh_classes', 'balanced', 'crop', 'average', 'wd', 'precision', 'seed')}
+    recipe = {k: v for k, v in locals().items() if k in ('arch', 'size', 'bs', 'target', 'weights', 'dropout', 'label_smoothing', 'mixup', 'weigh_classes', 'balanced', 'crop', 'quarter_turns', 'average', 'wd', 'precision', 'seed')}
     if seed is not None: set_seed(seed)
-    dls = film_dataloaders(films, size, bs, target, augment, crop, balanced, boxes, cache, quiet=quiet)
+    dls = film_dataloaders(films, size, bs, target, augment, crop, balanced, boxes, quarter_turns, cache, quiet=quiet)
     if boxes is not None and len(dls.vocab) != 2: raise ModelError(f'boxes can be learnt with two classes, not with {len(dls.vocab)}; leave them out')
     recipe['boxes'] = boxes is not None
     multi, pooling = target == 'labels', dict(sharpness=sharpness, one_sided=target != 'labels')

@@ -39,5 +39,5 @@ if 'compiled' in sys.argv:
     found = {'size': size, 'eager': eager, 'compiled': quick, 'seconds to compile': seconds}
 else:
     found = {'as PyTorch comes': steps(False, False)[0], 'and channels last': steps(True, False)[0], 'and memory kept': steps()[0]}
-    if precision_callbacks(device): found['and bfloat16'] = steps(bf16=True)[0]
+    if torch.cpu._is_avx512_bf16_supported() or precision_callbacks(device): found['and bfloat16'] = steps(bf16=True)[0]
 print(json.dumps(found))
