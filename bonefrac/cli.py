@@ -26,7 +26,7 @@ def _say(text, quiet=False):
 
 def _lacking(error):
     "What to install when an optional package is missing"
-    extra = {'torch': 'train', 'fastai': 'train', 'timm': 'train', 'onnx': 'train', 'onnxscript': 'train', 'torchvision': 'train', 'huggingface_hub': 'hub', 'streamlit': 'app', 'fastapi': 'serve', 'fastapi_offline': 'serve', 'uvicorn': 'serve'}.get((error.name or '').partition('.')[0], 'all')
+    extra = {'torch': 'train', 'fastai': 'train', 'timm': 'train', 'onnx': 'train', 'onnxscript': 'train', 'onnx_ir': 'train', 'torchvision': 'train', 'huggingface_hub': 'hub', 'streamlit': 'app', 'fastapi': 'serve', 'fastapi_offline': 'serve', 'uvicorn': 'serve'}.get((error.name or '').partition('.')[0], 'all')
     return f"this command needs {error.name}; pip install 'bonefrac[{extra}]'"
 
 def main():

@@ -6,15 +6,19 @@
 __all__ = ['fit_calibration', 'operating_points', 'to_onnx', 'export_bundle']
 
 # %% ../nbs/08_export.ipynb #ded8a1f8
-import io, tempfile, warnings
+import io, warnings
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pandas as pd
 import torch
 from fastai.learner import Learner
+from onnx_ir.passes import common as passes
+from onnx_ir.serde import serialize_model
+from onnxscript.optimizer import fold_constants_ir
 from safetensors.torch import save as as_safetensors
 from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
@@ -74,11 +78,27 @@ def to_onnx(
     "The net as ONNX, for any number of films at once"
     deployed = _Deployed(net).eval().cpu().to(memory_format=torch.contiguous_format)
     film, batch = torch.zeros(2, 1, size, size, dtype=torch.uint8), torch.export.Dim('batch')
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+    with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter('ignore')
-        path = Path(folder)/'model.onnx'
-        torch.onnx.export(deployed, (film,), path, input_names=['film'], output_names=['logits', 'evidence', 'features'], dynamic_shapes={'film': {0: batch}}, dynamo=True, external_data=False, verbose=False)
-        return path.read_bytes()
+        program = torch.onnx.export(deployed, (film,), None, input_names=['film'], output_names=['logits', 'evidence', 'features'], dynamic_shapes={'film': {0: batch}}, dynamo=True, optimize=False, verbose=False)
+        return _in_halves(_tidied(program.model)).SerializeToString()
+
+def _tidied(model):
+    "The graph without what is constant, unused or said twice, and without the traces of this machine's files that PyTorch leaves at every node"
+    fold_constants_ir(model)
+    for tidy in (passes.RemoveUnusedNodesPass(), passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0), passes.DeduplicateInitializersPass(),
+                 passes.CommonSubexpressionEliminationPass(), passes.ClearMetadataAndDocStringPass()): tidy(model)
+    return serialize_model(model)
+
+def _in_halves(graph):
+    "Tensors that were rounded to half precision, stored so; what runs the graph widens them once, when it is loaded"
+    for tensor in list(graph.graph.initializer):
+        whole = onnx.numpy_helper.to_array(tensor)
+        if whole.dtype != np.float32 or whole.ndim < 2 or not np.array_equal(half := whole.astype(np.float16), whole): continue
+        graph.graph.initializer.remove(tensor)
+        graph.graph.initializer.append(onnx.numpy_helper.from_array(half, f'{tensor.name}_half'))
+        graph.graph.node.insert(0, onnx.helper.make_node('Cast', [f'{tensor.name}_half'], [tensor.name], to=onnx.TensorProto.FLOAT))
+    return graph
 
 # %% ../nbs/08_export.ipynb #9f32ec07
 def _round_weights(net):
@@ -125,10 +145,13 @@ def _gate_squares(split, films, pixels, familiar, size):
     return np.concatenate([squares, cache.pixels[more.slot[more.ok]]])
 
 def _counts(films, target):
+    "What was learnt from, split by split and source by source, in films and, where copies are known, in radiographs"
     used = films[films.ok & (films[target] != '') & films.split.isin(('train', 'valid'))]
-    parts = [f"{split}: {len(part)} films" + (f" ({', '.join(f'{n} {c}' for c, n in part[target].value_counts().items())})" if part[target].nunique() <= 12 else '')
-             for split, part in used.groupby('split') if split]
-    return '; '.join(parts)
+    def told(source, part):
+        alone = part.drop_duplicates('radiograph') if 'radiograph' in part and part.radiograph.ne('').all() else part
+        classes = f" ({', '.join(f'{n} {c}' for c, n in alone[target].value_counts().items())})" if part[target].nunique() <= 12 else ''
+        return f'{len(alone)} radiographs in {len(part)} films of {source}{classes}' if len(alone) < len(part) else f'{len(part)} films of {source}{classes}'
+    return '; '.join(f"{split}: {', '.join(told(*o) for o in part.groupby('source'))}" for split, part in used.groupby('split'))
 
 def export_bundle(
     learn:Learner, # Trained, from `fracture_learner`
