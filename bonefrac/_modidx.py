@@ -204,6 +204,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'bonefrac.dataloaders.FilmDL': ('dataloaders.html#filmdl', 'bonefrac/dataloaders.py'),
                                       'bonefrac.dataloaders.FilmDL.__init__': ( 'dataloaders.html#filmdl.__init__',
                                                                                 'bonefrac/dataloaders.py'),
+                                      'bonefrac.dataloaders.FilmDL.__len__': ('dataloaders.html#filmdl.__len__', 'bonefrac/dataloaders.py'),
                                       'bonefrac.dataloaders.FilmDL.create_batches': ( 'dataloaders.html#filmdl.create_batches',
                                                                                       'bonefrac/dataloaders.py'),
                                       'bonefrac.dataloaders.FilmDL.do_item': ('dataloaders.html#filmdl.do_item', 'bonefrac/dataloaders.py'),

@@ -201,8 +201,12 @@ class FilmDL(TfmdDL):
     n_inp = 1   # `TfmdDL` would find out by drawing a film, in the midst of the first epoch's random numbers
 
     def __init__(self, dataset, bs=32, balanced=False, **kwargs):
-        self.balanced = balanced
         super().__init__(dataset, bs=bs, num_workers=0, **kwargs)
+        self.weights = balanced_weights(dataset.films, dataset.target) if balanced and self.shuffle else None
+
+    def __len__(self):
+        drawn = self.n if self.weights is None else round(self.weights.sum())
+        return drawn // self.bs + (not self.drop_last and drawn % self.bs > 0)
 
     def create_batches(self, samps):
         for idxs in chunked(samps, self.bs, self.drop_last): yield self.dataset.batch(idxs)
@@ -210,9 +214,8 @@ class FilmDL(TfmdDL):
     def do_item(self, s): return self.dataset[s or 0]
 
     def get_idxs(self):
-        if not (self.balanced and self.shuffle): return super().get_idxs()
-        weights = balanced_weights(self.dataset.films, self.dataset.target)
-        return self.rng.choices(range(self.n), weights=weights.tolist(), k=round(weights.sum()))
+        if self.weights is None: return super().get_idxs()
+        return self.rng.choices(range(self.n), weights=self.weights.tolist(), k=round(self.weights.sum()))
 
 def balanced_weights(
     films:pd.DataFrame, # Films table of a training split
