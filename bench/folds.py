@@ -1,7 +1,7 @@
 """What cross-validated runs reach on the films that each fold held out: pooled over the folds that are done, with intervals, and fold by fold.
 
-    bonefrac audit fracatlas --out audit-fracatlas
-    bonefrac train audit-fracatlas/films.csv --folds 5 ... --out fracture-folds
+    bonefrac audit fracatlas multiregion --out audit-both
+    bonefrac train audit-both/films.csv --folds 5 ... --out fracture-folds
     python bench/folds.py fracture-folds
 """
 import argparse
@@ -45,6 +45,16 @@ def three_answers(findings):
                 not_ruled_out=share(~no[broken]), not_ruled_in=share(~yes[~broken]))
 
 
+def shown_of(figures_of, names): return {m: {k: figures_of[m][k] for k in ('value', 'low', 'high')} for m in names}
+
+
+def of_source(part):
+    "What is told of the films of one source"
+    found = evaluate(part.reset_index(drop=True), target)
+    return dict(films=len(part), refused=found['n_refused'], groups=found['n_groups'], fractured=int((part.label == 'fractured').sum()), metrics=shown_of(found['metrics'], shown), three_answers=three_answers(part),
+                folds=[round(figures(Answers(p, target), resamples=50)['auroc']['value'], 4) for _, p in part.groupby('fold')])
+
+
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('run', type=Path)
 run = parser.parse_args().run
@@ -57,7 +67,8 @@ each = [figures(Answers(part, target), resamples=500) for _, part in findings.gr
 minutes = [b.config['training']['minutes'] for b in bundles]
 shown = ('auroc', 'average_precision', 'accuracy', 'balanced_accuracy', 'top2', 'f1', 'kappa', 'ece')
 result = dict(run=run.name, command=bundles[0].config['training']['command'], films=len(findings), refused=pooled['n_refused'], groups=pooled['n_groups'],
-              metrics={m: {k: pooled['metrics'][m][k] for k in ('value', 'low', 'high')} for m in shown}, folds=[{m: f[m]['value'] for m in shown} for f in each], minutes=minutes,
-              per_region={r: {m: {k: f[m][k] for k in ('value', 'low', 'high')} for m in ('auroc',)} | dict(n=f['n']) for r, f in pooled['per_region'].items()}, per_class=pooled['per_class'], confusion=pooled['confusion'])
+              metrics=shown_of(pooled['metrics'], shown), folds=[{m: f[m]['value'] for m in shown} for f in each], minutes=minutes,
+              per_region={r: shown_of(f, ('auroc',)) | dict(n=f['n']) for r, f in pooled['per_region'].items()}, per_class=pooled['per_class'], confusion=pooled['confusion'])
 if 'fracture' in set(findings.answer): result['three_answers'] = three_answers(findings)
+if findings.source.nunique() > 1: result['per_source'] = {s: of_source(part) for s, part in findings.groupby('source')}
 save(run.name.replace('-', '_'), **json.loads(json.dumps(rounded(result))))

@@ -663,13 +663,18 @@ def _of_split(leaks, films, split):
     part, leak = films[films.published_split == split], leaks[leaks.split == split]
     return dict(films=len(part), same_bytes=int((leak.kind == 'same bytes').sum()), leaking=len(leak), left=int(part.ok.sum() - leak.path.isin(part.path[part.ok]).sum()))
 
+def _shared(films):
+    "How many radiographs lie in more than one source, by the sources' names"
+    sources = films.groupby('radiograph').source.unique()
+    return sources[sources.map(len) > 1].map(lambda s: ' and '.join(sorted(s))).value_counts().to_dict()
+
 @patch(as_prop=True)
 def summary(self:Audit) -> dict: # JSON-able counts
     "The figures of an audit"
     films, good = self.films, self.films[self.films.ok]
     return dict(data=self.data, films=len(films), broken=int((~films.ok).sum()), truncated=int(films.note.str.contains('truncated').sum()), contents=int(films.digest[films.digest != ''].nunique()), radiographs=int(good.radiograph.nunique()),
                 groups=int(_keys_of_groups(good).nunique()), families=len(self.families), pairs=self.pairs.kind.value_counts().to_dict(), leaks={s: _of_split(self.leaks, films, s) for s in ('valid', 'test') if (films.published_split == s).any()},
-                conflicts=dict(radiographs=int(self.conflicts.radiograph.nunique()), films=len(self.conflicts)), coloured_marks=self.marks.label.value_counts().to_dict(), shortcuts=self.shortcuts['auroc'],
+                conflicts=dict(radiographs=int(self.conflicts.radiograph.nunique()), films=len(self.conflicts)), shared=_shared(good), coloured_marks=self.marks.label.value_counts().to_dict(), shortcuts=self.shortcuts['auroc'],
                 clean_split={s: part.label.value_counts().to_dict() for s, part in good[good.split != ''].groupby('split')}, left_out=int((films.split == '').sum()), seconds=self.seconds)
 
 @patch(as_prop=True)
@@ -679,6 +684,7 @@ def headline(self:Audit) -> str:
     said = [f"{s['films']:,} files hold {s['contents']:,} different contents and {s['radiographs']:,} radiographs; {s['broken']:,} files are unfit."]
     for split, l in s['leaks'].items():
         if l['leaking']: said.append(f"Of {l['films']:,} {split} films, {l['same_bytes']:,} lie byte for byte in train and {l['leaking'] - l['same_bytes']:,} in another shape or from the same patient; {l['left']:,} are left to test with.")
+    for sources, n in s['shared'].items(): said.append(f'{n:,} radiographs lie in {sources} at once.')
     if s['conflicts']['films']: said.append(f"{s['conflicts']['films']:,} films of {s['conflicts']['radiographs']:,} radiographs carry labels that contradict each other.")
     if a := s['shortcuts']: said.append(f"Without looking at bone the label can be told with an area under the ROC curve of {a['value']:.2f} ({a['low']:.2f} to {a['high']:.2f}); 0.5 would be clean.")
     return ' '.join(said)

@@ -209,7 +209,9 @@ def _figures_section(config):
     if not tested: return ['## Figures', '', config['metrics'].get('about', ''), '', *_table(('figure', 'value'), [(k, _figure(v)) for k, v in config['metrics'].items() if _figure(v)])]
     lines = ['## Figures', '', f"On {tested['n']} films of {tested['data']}, split {tested['split']}" + (f"; {tested['n_refused']} more were refused" if tested.get('n_refused') else '') + '. 95 % intervals from a bootstrap over groups.', '',
              *_table(('figure', 'value (95 % interval)'), [(m, _figure(tested['metrics'][m])) for m in _SHOWN if _figure(tested['metrics'].get(m))])]
-    if regions := tested.get('per_region'): lines += _table(('region', 'films', 'sensitivity', 'specificity', 'auroc'), [(r, f['n'], *(_figure(f[m]) for m in ('sensitivity', 'specificity', 'auroc'))) for r, f in regions.items()])
+    if tested.get('per_source'): lines += ['The test holds films of several sets, which differ in how many are fractured; where a net can tell the sets apart, figures over all of them flatter it. Believe those of each:', '']
+    for what in ('source', 'region'):
+        if parts := tested.get(f'per_{what}'): lines += _table((what, 'films', 'sensitivity', 'specificity', 'auroc'), [(r, f['n'], *(_figure(f[m]) for m in ('sensitivity', 'specificity', 'auroc'))) for r, f in parts.items()])
     return lines
 
 def model_card(
@@ -226,7 +228,7 @@ def model_card(
         '## Limits', '', 'Known only on the data above. Other hospitals and devices, ages, regions that no table above names, films in a cast or after surgery, and how people decide with its help were not tested. A film without a visible fracture does not exclude one.', ''])
 
 # %% ../nbs/07_bundle.ipynb #a0134b99
-_EVALUATION = ('data', 'split', 'n', 'n_groups', 'n_refused', 'n_seen', 'metrics', 'per_region', 'per_class', 'at_points', 'three_way')
+_EVALUATION = ('data', 'split', 'n', 'n_groups', 'n_refused', 'n_seen', 'metrics', 'per_source', 'per_region', 'per_class', 'at_points', 'three_way')
 
 def evaluated_bundle(
     bundle:Bundle, # A checked bundle

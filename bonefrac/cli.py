@@ -117,21 +117,29 @@ def _any_dataset(data):
         import pandas as pd
         return Dataset(films_table([dict(path=str(p)) for p in files], Path(data).name), pd.DataFrame(columns=['path', 'x', 'y', 'w', 'h']), 'no layout')
 
+def _together(data):
+    "Several sets as one"
+    import pandas as pd
+    from bonefrac.datasets import Dataset, films_table
+    if len(data) == 1: return _any_dataset(data[0])
+    films, boxes, layouts = zip(*map(_any_dataset, data))
+    return Dataset(films_table(pd.concat(films, ignore_index=True)), pd.concat(boxes, ignore_index=True), ', '.join(layouts))
+
 def _audit(data, out, valid=.15, test=.15, folds=0, seed=42, review=None, quiet=False):
     warnings.filterwarnings('ignore')
     from bonefrac.audit import audit, save_audit
     from bonefrac.report import write_audit
-    dataset = _any_dataset(data)
+    dataset = _together(data)
     dataset = dataset._replace(films=_reviewed(dataset.films, review))
     out.mkdir(parents=True, exist_ok=True)
-    found = audit(dataset, out/'signatures.sqlite', valid, test, folds, seed, quiet, name=_data_name(data))
+    found = audit(dataset, out/'signatures.sqlite', valid, test, folds, seed, quiet, name=', '.join(map(_data_name, data)))
     write_audit(out/'audit.html', found)
     save_audit(found, out)
     return found.headline
 
 @app.command()
 def audit(
-    data:DataArg,
+    data:Annotated[list[str], typer.Argument(metavar='DATA...', help='Dataset folders, films CSVs, public sets\' names, or phantoms:N; several are audited as one.')],
     out:Out,
     valid:Annotated[float, typer.Option(min=0, max=.9, help='Share of films for validation in the clean split.')] = .15,
     test:Annotated[float, typer.Option(min=.01, max=.9, help='Share for the test.')] = .15,
@@ -182,36 +190,28 @@ def _reviewed(films, review, target='label'):
     return apply_decisions(films, read_decisions(review), target)
 
 def _fold_of(films, fold, folds, seed):
-    "The table with one of the folds as the test and a part of the others for validation; big families always train"
+    "The table with one of the folds as the test and a part of the others for validation; big families always train, and of copies that do not, one is asked"
     from bonefrac.audit import clean_split
     from bonefrac.datasets import draw_split, group_copies
     films = clean_split(films if 'radiograph' in films else group_copies(films), folds=folds, seed=seed)
-    rest = films.fold != fold
-    inner = draw_split(films[rest & (films.split != '')], .15, 0, seed).split
-    return films.assign(split=inner.reindex(films.index).fillna('').mask(~rest & (films.split != ''), 'test'))
+    inside, drawn = films.split != '', films.fold >= 0
+    inner = draw_split(films[inside & drawn & (films.fold != fold)], .15, 0, seed).split.reindex(films.index).fillna('')
+    split = inner.mask(inside & ~drawn, 'train').mask(inside & (films.fold == fold), 'test')
+    again = films.assign(split=split)[films.radiograph != ''].duplicated(['split', 'radiograph']).reindex(films.index, fill_value=False) if 'radiograph' in films else False
+    return films.assign(split=split.mask(split.isin(('valid', 'test')) & again, ''))
 
-def _with_more(films, also, seed):
-    "Films with the training films of other sets, but for those whose bytes are among the films held out"
-    import pandas as pd
-    from bonefrac.datasets import digest, ensure_split, films_table, read_dataset
-    held_out = {digest(p) for p in films.path[films.split.isin(('valid', 'test'))]} if also else set()
-    more = [ensure_split(read_dataset(d).films, seed=seed).query("split == 'train'") for d in also]
-    more = [m[[digest(p) not in held_out for p in m.path]] for m in more]
-    return films_table(pd.concat([films, *more], ignore_index=True)) if also else films
-
-def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1, whole_epochs=0, epochs=8, lr=1e-3, seed=42, init=None, boxes=False, split='auto', review=None, fold=None, folds=0, also_train=None, also_accept=None, **recipe):
+def _train(data, out, resume=False, quiet=False, patience=None, freeze_epochs=1, whole_epochs=0, epochs=8, lr=1e-3, seed=42, init=None, boxes=False, split='auto', review=None, fold=None, folds=0, also_accept=None, **recipe):
     warnings.filterwarnings('ignore')   # libraries' deprecations are not the user's business
     import pandas as pd
     from bonefrac.bundle import find_bundle
     from bonefrac.datasets import DatasetError, ensure_split, read_dataset, save_csv, save_json
     if split not in ('auto', 'draw'): raise typer.BadParameter(f'--split {split}: choose auto or draw')
-    settings = dict(data=_data_name(data), split=split, epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, whole_epochs=whole_epochs, init=init, boxes=boxes, review=review and _data_name(str(review)), fold=fold, folds=folds, also_train=[_data_name(d) for d in also_train or ()] or None, also_accept=[_data_name(d) for d in also_accept or ()] or None, **recipe)
+    settings = dict(data=_data_name(data), split=split, epochs=epochs, lr=lr, seed=seed, freeze_epochs=freeze_epochs, whole_epochs=whole_epochs, init=init, boxes=boxes, review=review and _data_name(str(review)), fold=fold, folds=folds, also_accept=[_data_name(d) for d in also_accept or ()] or None, **recipe)
     _same_run(out, settings, resume)
     if (done := _finished(out, epochs)): return done
     dataset = read_dataset(data)
     films = _reviewed(dataset.films, review, recipe['target'])
     films = ensure_split(films, seed=seed, draw=split == 'draw') if fold is None else _fold_of(films, fold, folds, seed)
-    films = _with_more(films, also_train or (), seed)
     familiar = pd.concat([ensure_split(read_dataset(d).films, seed=seed) for d in also_accept], ignore_index=True) if also_accept else None
     if boxes and not len(dataset.boxes): raise DatasetError(f'{data}: has no boxes to train on; leave out --boxes')
     if recipe['target'] not in films: raise DatasetError(f"{data}: no column {recipe['target']!r} to learn; the films have {', '.join(films)}")
@@ -240,7 +240,7 @@ def _command(settings, out):
     words = [f"--{ {'bs': 'batch-size'}.get(k, k.replace('_', '-')) }" + ('' if v is True else f' {v}') for k, v in each]
     return ' '.join(['bonefrac train', settings['data'], *words, f"--out {f'runs/{out.name}' if out.is_absolute() else out}"])
 
-_TRAIN_DEFAULTS = dict(split='auto', arch='mobilenetv2_100', epochs=8, bs=32, lr=1e-3, size=320, target='label', weights='auto', seed=42, freeze_epochs=1, whole_epochs=0, label_smoothing=0., mixup=0., dropout=.2, wd=.01, weigh_classes=False, balanced=False, boxes=False, crop=0, average=0., init=None, review=None, fold=None, folds=0, quarter_turns=0., also_train=None, also_accept=None)
+_TRAIN_DEFAULTS = dict(split='auto', arch='mobilenetv2_100', epochs=8, bs=32, lr=1e-3, size=320, target='label', weights='auto', seed=42, freeze_epochs=1, whole_epochs=0, label_smoothing=0., mixup=0., dropout=.2, wd=.01, weigh_classes=False, balanced=False, boxes=False, crop=0, average=0., init=None, review=None, fold=None, folds=0, quarter_turns=0., also_accept=None)
 
 def _cross_validate(data, out, folds, quiet=False, **settings):
     "Train once a fold and answer the films that were held out: findings in which no film was seen"
@@ -284,7 +284,6 @@ def train(
     average:Annotated[float, typer.Option(min=0, max=.99999, help='Keep the moving average of the weights, of which so much remains at each batch; 0: the weights as they are.')] = 0.,
     review:Annotated[Optional[Path], typer.Option(metavar='CSV', help='Decisions of a review: labels put right, films left out.')] = None,
     quarter_turns:Annotated[float, typer.Option(min=0, max=1, help='Share of training films laid on one of their other three sides, for files that are not upright.')] = 0.,
-    also_train:Annotated[Optional[list[str]], typer.Option(metavar='DATA', help='More films to learn from: the training films of these sets. What validates and tests stays as it is. May be given more than once.')] = None,
     also_accept:Annotated[Optional[list[str]], typer.Option(metavar='DATA', help='More films that shall not be refused as no bone radiographs; their labels are not used. May be given more than once.')] = None,
     folds:Annotated[int, typer.Option(min=0, max=50, help='Train so many times, each time holding out another part, and leave findings.csv of the films held out.')] = 0,
     fold:Annotated[Optional[int], typer.Option(min=0, help='Of --folds, train only the one of this number, from 0.')] = None,
@@ -294,7 +293,7 @@ def train(
 ):
     "Fine-tune a net on films with labels and export it as a bundle."
     settings = dict(patience=patience, freeze_epochs=freeze_epochs, epochs=epochs, lr=lr, seed=seed, init=init, boxes=boxes, split=split, review=review, arch=arch, size=size, bs=batch_size, target=target,
-                    weights=weights, label_smoothing=label_smoothing, mixup=mixup, dropout=dropout, wd=wd, weigh_classes=weigh_classes, balanced=balanced, crop=crop, whole_epochs=whole_epochs, average=average, quarter_turns=quarter_turns, also_train=also_train, also_accept=also_accept)
+                    weights=weights, label_smoothing=label_smoothing, mixup=mixup, dropout=dropout, wd=wd, weigh_classes=weigh_classes, balanced=balanced, crop=crop, whole_epochs=whole_epochs, average=average, quarter_turns=quarter_turns, also_accept=also_accept)
     if folds == 1: raise typer.BadParameter('--folds 1: give 2 or more, or leave it out')
     if fold is not None and fold >= folds: raise typer.BadParameter(f'--fold {fold}: needs --folds, and a number below it')
     if folds and fold is None:
@@ -490,7 +489,7 @@ def demo(
     for kept in ('checkpoint', 'bundle'): shutil.rmtree(out/kept, ignore_errors=True)
     (out/'train.json').unlink(missing_ok=True)
     _say(f'drawing {films} phantoms', quiet)
-    typer.echo(_audit(f'phantoms:{films}', out/'audit', quiet=quiet))
+    typer.echo(_audit([f'phantoms:{films}'], out/'audit', quiet=quiet))
     data = str(out/'audit'/'films.csv')
     bundle = _train(data, out, quiet=quiet, **_TRAIN_DEFAULTS | dict(epochs=epochs, lr=5e-3, init='fracture', size=160, boxes=True))
     typer.echo(_evaluate(bundle.folder, data, 'test', out, quiet))

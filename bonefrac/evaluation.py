@@ -218,7 +218,7 @@ def evaluate(
     two = threshold if threshold is not None else .5
     parts = subgroups(findings, target, two, resamples=resamples, seed=seed)
     return Evaluation(n=len(answers), n_groups=int(answers.groups.max() + 1), n_refused=answers.n_refused, n_seen=int(answers.films['seen'].sum()) if 'seen' in answers.films else None,
-                threshold=threshold, metrics=figures(answers, two, resamples, seed), per_class=per_class(answers, two), per_region=parts.get('region', {}), subgroups=parts, worst_subgroup=worst_subgroup(parts),
+                threshold=threshold, metrics=figures(answers, two, resamples, seed), per_class=per_class(answers, two), per_region=parts.get('region', {}), per_source=parts.get('source', {}), subgroups=parts, worst_subgroup=worst_subgroup(parts),
                 confusion=dict(labels=answers.classes, matrix=confusion(answers, two).tolist()), calibration=calibration_table(answers).to_dict('records'),
                 three_way=three_way(answers, points) if 'rule_in' in points else None, at_points=at_points(answers, points, resamples, seed))
 

@@ -122,9 +122,9 @@ def _deployed_outputs(onnx, squares):
     return tuple(np.concatenate(o) for o in zip(*parts))
 
 def _scenes(size, n=160):
-    "Drawn scenes as squares, some of them narrow"
+    "Drawn scenes and textures as squares, some of them narrow"
     side = min(size, 256)
-    return np.stack([letterbox(stray('scene', side, i)[:, i % 4 * side // 10:], size) for i in range(n)])
+    return np.stack([letterbox(stray(kind, side, i)[:, i % 4 * side // 10:], size) for kind in ('scene', 'texture') for i in range(n)])
 
 def _gate(onnx, train, valid):
     "Fitted on squares of training films, its limits set on those of validation films"
@@ -134,9 +134,9 @@ def _gate(onnx, train, valid):
     return gate, dict(films=len(valid), refused=float((gate.strangeness(*held_out) > 1).mean()), fitted_on=len(train))
 
 def _for_gate(train, most=800):
-    "One film a group, so that no family of copies sets the tone, and not more than needed"
+    "One film a group, so that no family of copies sets the tone, and of each source not more than needed"
     alone = train[(train.group == '') | ~train.duplicated('group')]
-    return alone.sample(min(most, len(alone)), random_state=0)
+    return pd.concat([part.sample(min(most, len(part)), random_state=0) for _, part in alone.groupby('source')])
 
 def _gate_squares(split, films, pixels, familiar, size):
     squares = pixels[_for_gate(films[films.ok & (films.split == split)]).slot]

@@ -107,7 +107,7 @@ def _joint(features, greys): return np.concatenate([np.sign(features) * np.sqrt(
 def _foreign(z, scenes, held_out):
     "The line from films to scenes: where the films that were held out lie is 0, their limit 1"
     from sklearn.linear_model import LogisticRegression
-    line = LogisticRegression(C=.01, max_iter=3000, class_weight='balanced').fit(np.concatenate([z, scenes]), np.repeat((0, 1), (len(z), len(scenes))))
+    line = LogisticRegression(C=.1, max_iter=3000, class_weight='balanced').fit(np.concatenate([z, scenes]), np.repeat((0, 1), (len(z), len(scenes))))
     at = line.decision_function(held_out)
     room = max(np.quantile(at, .995) - at.mean(), 3 * at.std()) or 3 * line.decision_function(z).std()   # one film alone has no spread
     return np.append(line.coef_[0], line.intercept_ - at.mean()) / room
@@ -135,7 +135,7 @@ def fit_gate(
     k = max(1, min(directions, len(joint) // 8))
     gate = Gate(mean, scale, axes[:k], s[:k] ** 2 / len(joint), np.array([max((s[k:] ** 2).sum() / len(joint), 1e-6)]), np.ones(1), np.zeros(len(mean) + 1), _turned(greys, turned_greys, mean[f:], scale[f:]))
     far = gate.distance(*held_out)
-    gate.limit[:] = max(np.quantile(far, .995), np.exp(np.log(far).mean() + 3.25 * np.log(far).std()))
+    gate.limit[:] = max(np.quantile(far, .99), np.exp(np.log(far).mean() + 3 * np.log(far).std()))
     gate.foreign[:] = _foreign(*(gate.standard(*part) for part in (films, scenes, held_out)))
     return gate
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import gaussian_filter
+from scipy.spatial import cKDTree
 
 # %% ../nbs/01_phantoms.ipynb #c547ecaf
 PHANTOMS = 2   # version of what is drawn
@@ -621,7 +622,24 @@ def _scene(size, rng):
         scene = np.where(leaf, rng.uniform(0, 1) + rng.uniform(-.6, .6) * rng.random() * u / r + rng.choice([0, .03, .1, .2]) * clouds[rng.integers(3)], scene)
     return gaussian_filter(scene, rng.choice([0, .0012, .0024, .005]) * size)
 
-STRAYS = {'scene': _scene, 'chest': _chest, 'head slice': _head_slice, 'trunk slice': _trunk_slice, 'page': _page, 'noise': _noise, 'blank': _blank}
+def _texture(size, rng):
+    (x, y), cloud = np.broadcast_arrays(*_grid(size)), _cloud(size, rng, rng.uniform(.3, 2))
+    kind, n, turn = rng.integers(4), int(np.exp(rng.uniform(np.log(30), np.log(3000)))), rng.uniform(0, np.pi)
+    if kind == 0: drawn = np.tanh(cloud * rng.uniform(.3, 2))   # grass, cloth, clouds
+    elif kind in (1, 2):   # gravel; cells and coins
+        far, which = cKDTree(rng.random((n, 2))).query(np.stack([x.ravel(), y.ravel()], 1), 1)
+        far, lone = far.reshape(size, size) * n ** .5, rng.random(n)[which].reshape(size, size)
+        drawn = np.tanh((rng.uniform(.2, .5) - far) * rng.uniform(2, 12)) * (1 if kind == 2 else lone) + rng.uniform(0, .6) * lone + rng.uniform(0, .3) * cloud
+    else:   # bricks, planks, nets
+        u, v = (x * np.cos(turn) + y * np.sin(turn)) * n ** .5, (y * np.cos(turn) - x * np.sin(turn)) * n ** .5 * rng.uniform(.2, 1)
+        row = np.floor(v)
+        joint = np.minimum(abs((u + .5 * (row % 2)) % 1 - .5), abs(v % 1 - .5) if rng.random() < .6 else 1)
+        drawn = np.tanh(joint * rng.uniform(4, 20)) + rng.uniform(.1, .8) * cloud
+    lit = drawn + rng.uniform(-1, 1) * (x - .5) + rng.uniform(-1, 1) * (y - .5)
+    lit = (lit - lit.mean()) / (lit.std() + 1e-6) * rng.uniform(.08, .3) + rng.uniform(.15, .8)
+    return gaussian_filter(lit, rng.choice([0, .0012, .0024, .005]) * size)
+
+STRAYS = {'scene': _scene, 'texture': _texture, 'chest': _chest, 'head slice': _head_slice, 'trunk slice': _trunk_slice, 'page': _page, 'noise': _noise, 'blank': _blank}
 
 def stray(
     kind:str, # One of `STRAYS`
