@@ -123,6 +123,7 @@ def _together(data):
     from bonefrac.datasets import Dataset, films_table
     if len(data) == 1: return _any_dataset(data[0])
     films, boxes, layouts = zip(*map(_any_dataset, data))
+    films = [f if 'published_split' in f else f.assign(published_split=f.split) for f in films]
     return Dataset(films_table(pd.concat(films, ignore_index=True)), pd.concat(boxes, ignore_index=True), ', '.join(layouts))
 
 def _audit(data, out, valid=.15, test=.15, folds=0, seed=42, review=None, quiet=False):
