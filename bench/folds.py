@@ -12,8 +12,9 @@ import pandas as pd
 from harness import save
 
 from bonefrac.bundle import load_bundle
-from bonefrac.datasets import read_films_csv
-from bonefrac.evaluation import Answers, evaluate, figures, wilson
+from bonefrac.datasets import read_dataset, read_films_csv
+from bonefrac.evaluation import Answers, evaluate, figures, read_findings, wilson
+from bonefrac.explain import measure_maps
 from bonefrac.prediction import Predictor
 
 TEXT = 'label', 'region', 'group', 'refused', 'note'
@@ -27,8 +28,16 @@ def rounded(o):
 def held_out(run, bundles):
     "findings.csv, which stands there once all folds are done; before, the films of those that are"
     if (run/'findings.csv').exists(): return pd.read_csv(run/'findings.csv', dtype=dict.fromkeys(TEXT, str)).fillna(dict.fromkeys(TEXT, ''))
-    films = [read_films_csv(b.folder.parent/'films.csv') for b in bundles]
-    return pd.concat([Predictor(b).findings(f[f.ok & (f.split == 'test')]) for b, f in zip(bundles, films)], ignore_index=True)
+    return pd.concat(map(answered, bundles), ignore_index=True)
+
+
+def answered(bundle):
+    "What a fold's net says of the films that it held out: as `bonefrac evaluate` has left it in eval beside the bundle, or asked now"
+    fold = bundle.folder.parent
+    metrics = fold/'eval'/'metrics.json'
+    if metrics.exists() and json.loads(metrics.read_text())['model'] == bundle.config['files']['model.onnx']: return read_findings(fold/'eval'/'findings.csv')
+    films = read_films_csv(fold/'films.csv')
+    return Predictor(bundle).findings(films[films.ok & (films.split == 'test')])
 
 
 def share(mask):
@@ -52,7 +61,22 @@ def of_source(part):
     "What is told of the films of one source"
     found = evaluate(part.reset_index(drop=True), target)
     return dict(films=len(part), refused=found['n_refused'], groups=found['n_groups'], fractured=int((part.label == 'fractured').sum()), metrics=shown_of(found['metrics'], shown), three_answers=three_answers(part),
-                folds=[round(figures(Answers(p, target), resamples=50)['auroc']['value'], 4) for _, p in part.groupby('fold')])
+                folds=[round(figures(Answers(p, target), resamples=50)['auroc']['value'], 4) for _, p in part.groupby('fold')], **without_marks(part))
+
+
+def against_boxes():
+    "The evidence maps of all folds against the boxes of the films that each held out, where the data have boxes"
+    data = run.parent/bundles[0].config['training']['data']
+    boxes = read_dataset(str(data)).boxes if data.is_file() else []
+    if not len(boxes): return {}
+    maps = pd.concat([measure_maps(Predictor(b), part, boxes, quiet=True) for b, (_, part) in zip(bundles, findings.groupby('fold'))])
+    return {'maps': dict(films=len(maps), **{k: float(maps[k].mean()) for k in ('overlap', 'inside', 'by_chance', 'outside_body')}, pointing=share(maps.pointing))}
+
+
+def without_marks(part):
+    "The area under the ROC curve without the films on which the audit has found coloured arrows and the like, where it has found any"
+    plain = part[~part.path.isin(marked)].reset_index(drop=True)
+    return dict(marked=len(part) - len(plain), auroc_without=shown_of(figures(Answers(plain, target), resamples=500), ('auroc',))['auroc']) if len(plain) < len(part) else {}
 
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -60,6 +84,8 @@ parser.add_argument('run', type=Path)
 run = parser.parse_args().run
 bundles = [load_bundle(p) for p in sorted(run.glob('fold-*/bundle'))]
 findings = held_out(run, bundles)
+audited = run.parent/Path(bundles[0].config['training']['data']).parent/'audit.json'
+marked = {m['path'] for m in json.loads(audited.read_text())['marks']} if audited.is_file() else set()
 target = bundles[0].config['target']
 pooled = evaluate(findings, target)
 assert not findings.seen.any()
@@ -71,4 +97,5 @@ result = dict(run=run.name, command=bundles[0].config['training']['command'], fi
               per_region={r: shown_of(f, ('auroc',)) | dict(n=f['n']) for r, f in pooled['per_region'].items()}, per_class=pooled['per_class'], confusion=pooled['confusion'])
 if 'fracture' in set(findings.answer): result['three_answers'] = three_answers(findings)
 if findings.source.nunique() > 1: result['per_source'] = {s: of_source(part) for s, part in findings.groupby('source')}
+result |= against_boxes()
 save(run.name.replace('-', '_'), **json.loads(json.dumps(rounded(result))))

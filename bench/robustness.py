@@ -1,8 +1,8 @@
 """What changes of the picture do to a model: area under the ROC curve, and how many answers change, on its test films.
 
-    bonefrac audit fracatlas --out audit-fracatlas
-    bonefrac train audit-fracatlas/films.csv --folds 5 --fold 0 ... --out fracture-folds/fold-0
-    python bench/robustness.py fracture-folds/fold-0/films.csv --every 2
+    bonefrac audit fracatlas multiregion --out audit-both
+    bonefrac train audit-both/films.csv --folds 5 --fold 0 ... --out fracture-folds/fold-0
+    python bench/robustness.py fracture-folds/fold-0/films.csv --source fracatlas --every 3
 """
 import argparse
 import os
@@ -78,10 +78,11 @@ parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument('films', type=Path)
 parser.add_argument('--bundle', default='fracture')
 parser.add_argument('--split', default='test')
+parser.add_argument('--source', help='Films of this set only.')
 parser.add_argument('--every', type=int, default=1, help='Take one film in so many, of each label.')
 given = parser.parse_args()
 films = read_films_csv(given.films)
-films = films[films.ok & (films.split == given.split) & (films.label != '')].sort_values('label', kind='stable')[::given.every].reset_index(drop=True)
+films = films[films.ok & (films.split == given.split) & (films.label != '') & (films.source == given.source if given.source else True)].sort_values('label', kind='stable')[::given.every].reset_index(drop=True)
 predictor = Predictor(given.bundle)
 before, rows = predictor.findings(films, quiet=True), []
 for name, change in {'as it is': lambda im: im, **CHANGES}.items():

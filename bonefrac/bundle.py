@@ -182,10 +182,12 @@ def _table(head, rows): return [f"| {' | '.join(head)} |", '|' + '---|' * len(he
 def _front_matter(config):
     "What the hub indexes"
     tested = config.get('evaluation')
-    front = dict(license=_LICENCES.get(config['training'].get('licence'), 'other'), library_name='bonefrac', pipeline_tag='image-classification', tags=['radiology', 'fracture', 'x-ray', 'onnx'])
+    licences = list(dict.fromkeys(_LICENCES.get(name, 'other') for name in config['training'].get('licence', '').split(', ')))
+    front = dict(license=licences[0] if len(licences) == 1 else licences, library_name='bonefrac', pipeline_tag='image-classification', tags=['radiology', 'fracture', 'x-ray', 'onnx'])
     if tested:
-        values = [dict(type=m, value=round(tested['metrics'][m]['value'], 4)) for m in ('auroc', 'accuracy', 'f1') if tested['metrics'].get(m, {}).get('value') is not None]
-        front['model-index'] = [dict(name=config['name'], results=[dict(task=dict(type='image-classification'), dataset=dict(type=tested['data'], name=tested['data'], split=tested['split']), metrics=values)])]
+        def values(found): return [dict(type=m, value=round(found[m]['value'], 4)) for m in ('auroc', 'accuracy', 'f1') if found.get(m, {}).get('value') is not None]
+        sets = tested.get('per_source') or {tested['data']: tested['metrics']}
+        front['model-index'] = [dict(name=config['name'], results=[dict(task=dict(type='image-classification'), dataset=dict(type=name, name=name, split=tested['split']), metrics=values(found)) for name, found in sets.items()])]
     return ['---', *(f'{k}: {json.dumps(v, ensure_ascii=False)}' for k, v in front.items()), '---', '']
 
 # %% ../nbs/07_bundle.ipynb #5f3fb66a
