@@ -155,7 +155,7 @@ def _predictor(name):
 def _examples():
     "Drawn films, for those who have none at hand"
     from bonefrac.phantoms import phantom
-    for region, kind, seed in (('forearm', 'comminuted', 0), ('forearm', 'oblique', 7), ('lower leg', '', 0)):
+    for region, kind, seed in (('forearm', 'comminuted', 0), ('upper arm', 'oblique', 0), ('upper arm', '', 3)):
         out = io.BytesIO(); Image.fromarray(phantom(region, kind, 640, seed).pixels).save(out, 'PNG')
         yield f'drawn-{region.replace(" ", "-")}{"-" * bool(kind)}{kind}.png', out.getvalue()
 
