@@ -90,15 +90,15 @@ def _tidied(model):
                  passes.CommonSubexpressionEliminationPass(), passes.ClearMetadataAndDocStringPass()): tidy(model)
     return serialize_model(model)
 
-def _in_halves(graph):
+def _in_halves(model):
     "Tensors that were rounded to half precision, stored so; what runs the graph widens them once, when it is loaded"
-    for tensor in list(graph.graph.initializer):
+    for tensor in list(model.graph.initializer):
         whole = onnx.numpy_helper.to_array(tensor)
         if whole.dtype != np.float32 or whole.ndim < 2 or not np.array_equal(half := whole.astype(np.float16), whole): continue
-        graph.graph.initializer.remove(tensor)
-        graph.graph.initializer.append(onnx.numpy_helper.from_array(half, f'{tensor.name}_half'))
-        graph.graph.node.insert(0, onnx.helper.make_node('Cast', [f'{tensor.name}_half'], [tensor.name], to=onnx.TensorProto.FLOAT))
-    return graph
+        model.graph.initializer.remove(tensor)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(half, f'{tensor.name}_half'))
+        model.graph.node.insert(0, onnx.helper.make_node('Cast', [f'{tensor.name}_half'], [tensor.name], to=onnx.TensorProto.FLOAT))
+    return model
 
 # %% ../nbs/08_export.ipynb #9f32ec07
 def _round_weights(net):

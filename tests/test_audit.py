@@ -103,6 +103,20 @@ def test_films_without_labels_can_be_audited(bonefrac, faulty, tmp_path):
     assert pd.read_csv(tmp_path/'films.csv', keep_default_na=False).split.eq('').all()
 
 
+def test_sets_that_share_a_radiograph_are_told(bonefrac, tmp_path):
+    from PIL import Image
+    from bonefrac.phantoms import phantom
+    here, there = tmp_path/'here', tmp_path/'there'
+    for seed, folder in ((0, here), (100, there)):
+        folder.mkdir()
+        for i in range(8): Image.fromarray(phantom(seed=seed + i, size=256).pixels).save(folder/f'{i}.png')
+    Image.open(here/'3.png').save(there/'under another name.jpg', quality=85)
+    code, said, err = bonefrac('audit', here, there, '--out', tmp_path/'audit', '--quiet')
+    assert code == 0 and '17 files hold 17 different contents and 16 radiographs' in said and '1 radiographs lie in here and there at once' in said, said + err
+    films = pd.read_csv(tmp_path/'audit'/'films.csv', keep_default_na=False).set_index('path')
+    assert films.group[str(here/'3.png')] == films.group[str(there/'under another name.jpg')] != ''
+
+
 def test_what_is_no_dataset_gets_one_line(bonefrac, tmp_path):
     code, _, err = bonefrac('audit', tmp_path/'nowhere', '--out', tmp_path/'out')
     assert code == 2 and err.count('\n') == 1 and 'no such folder' in err
