@@ -19,7 +19,7 @@ demo: $(STAMP)
 # The notebooks, then pytest, which runs the tutorials in JupyterLab and also asks whether package, README and outputs are in step with the notebooks
 test: $(STAMP)
 	$(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|tutorials'
-	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab nbs/tutorials/first_steps.ipynb

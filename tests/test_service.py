@@ -100,7 +100,7 @@ def test_eight_clients_at_once_get_answers_and_memory_stays(server, films):
                 answered += 1
         return answered
     with ThreadPoolExecutor(8) as clients:
-        list(clients.map(lambda i: client(i, 4), range(8)))
+        list(clients.map(lambda i: client(i, 10), range(8)))   # until batches of every size have been seen
         before = memory(process.pid)
         assert sum(clients.map(lambda i: client(i, 8), range(8))) >= 8
     assert memory(process.pid) - before < 20 * 2**20
