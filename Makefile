@@ -44,7 +44,7 @@ site:
 docs-serve: docs
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _docs 8000
 
-# bonefrac beside its peers: loading, training, prediction, start, growth; about 25 minutes, on real films with BONEFRAC_DATA
+# bonefrac beside its peers: loading, training, prediction, start, growth; about 25 minutes, on real images with BONEFRAC_DATA
 bench: $(STAMP)
 	cd bench && ../$(BIN)/python speed.py
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness import need_data, save
 
 from bonefrac.audit import audit
-from bonefrac.datasets import film_files, films_table
+from bonefrac.datasets import image_files, images_table
 
 
 def family(path):
@@ -44,19 +44,19 @@ def unite(named, again):
 
 with tempfile.TemporaryDirectory() as folder:
     rows = []
-    for path in film_files(need_data('multiregion')/'multiregion'):
+    for path in image_files(need_data('multiregion')/'multiregion'):
         copy = Path(folder)/f'{uuid.uuid4().hex}{path.suffix}'
         shutil.copy(path, copy)
         rows.append(dict(path=str(copy), family=family(path), name=path.name))
-    films = audit(films_table(rows), Path(folder)/'signatures.sqlite').films
+    images = audit(images_table(rows), Path(folder)/'signatures.sqlite').images
 
-known = films[films.ok & (films.family != '')]
-recall, precision = scores(known.family, known.radiograph)
-merged = {tuple(sorted(set(part.family))): len(part) for _, part in known.groupby('radiograph') if part.family.nunique() > 1}
-torn = [name for name, part in known.groupby('family') if part.radiograph.nunique() > 1]
+known = images[images.usable & (images.family != '')]
+recall, precision = scores(known.family, known.radiograph_id)
+merged = {tuple(sorted(set(part.family))): len(part) for _, part in known.groupby('radiograph_id') if part.family.nunique() > 1}
+torn = [name for name, part in known.groupby('family') if part.radiograph_id.nunique() > 1]
 again = {other: names[0] for names in merged for other in names[1:]}
-united_recall, united_precision = scores(unite(known.family, again), known.radiograph)
-save('audit_families', films=len(films), in_families=len(known), families=known.family.nunique(),
+united_recall, united_precision = scores(unite(known.family, again), known.radiograph_id)
+save('audit_families', images=len(images), in_families=len(known), families=known.family.nunique(),
      recall=round(recall, 4), precision=round(precision, 4),
      families_found_to_be_one_radiograph=[list(names) for names in merged], families_torn=torn,
      recall_with_these_united=round(united_recall, 4), precision_with_these_united=round(united_precision, 4))

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from harness import measured, save
 
-from bonefrac.phantoms import phantom_films
+from bonefrac.phantoms import phantom_dataset
 
-AUDIT = '''
+SIGNATURE_VERSION = '''
 import json, sys, warnings; warnings.filterwarnings('ignore')
 from pathlib import Path
 from bonefrac.audit import audit
@@ -21,10 +21,10 @@ print(json.dumps(dict(seconds=found.seconds, radiographs=found.summary['radiogra
 
 runs = []
 with tempfile.TemporaryDirectory() as folder:
-    films, _ = phantom_films(8000, f'{folder}/films')
+    images, _ = phantom_dataset(8000, f'{folder}/images')
     for n in (1000, 2000, 4000, 8000):
-        films.head(n).to_csv(f'{folder}/{n}.csv', index=False)
-        _, peak, out = measured([sys.executable, '-c', AUDIT, f'{folder}/{n}.csv', f'{folder}/{n}.sqlite'])
-        runs.append(dict(films=n, **json.loads(out), peak_MB=peak))
+        images.head(n).to_csv(f'{folder}/{n}.csv', index=False)
+        _, peak, out = measured([sys.executable, '-c', SIGNATURE_VERSION, f'{folder}/{n}.csv', f'{folder}/{n}.sqlite'])
+        runs.append(dict(images=n, **json.loads(out), peak_MB=peak))
         Path(f'{folder}/{n}.sqlite').unlink()
 save('audit_growth', runs=runs)

@@ -1,10 +1,10 @@
 """bonefrac's audit beside cleanvision and imagededup, on the same folder: time, memory, and what each finds.
 
-Each peer gets an environment of its own under .bench/. What counts as found is told by planted copies: films of a
+Each peer gets an environment of its own under .bench/. What counts as found is told by planted copies: images of a
 real set (or phantoms, without BONEFRAC_DATA) are copied in nine ways, and a copy is found when the tool names it
-together with its original. False pairs are those that join films of which neither is a copy of the other.
+together with its original. False pairs are those that join images of which neither is a copy of the other.
 
-    BONEFRAC_DATA=... python bench/audit_peers.py [--films 2000]
+    BONEFRAC_DATA=... python bench/audit_peers.py [--images 2000]
 """
 import argparse
 import json
@@ -29,9 +29,9 @@ import json, sys, warnings; warnings.filterwarnings('ignore')
 from itertools import combinations
 from pathlib import Path
 from bonefrac.audit import audit
-from bonefrac.datasets import film_files, films_table
-films = films_table([dict(path=str(p)) for p in film_files(sys.argv[1])])
-found = audit(films, sys.argv[2], quiet=True)
+from bonefrac.datasets import image_files, images_table
+images = images_table([dict(path=str(p)) for p in image_files(sys.argv[1])])
+found = audit(images, sys.argv[2], quiet=True)
 print(json.dumps([pair for f in found.families.paths for pair in combinations([Path(p).name for p in f], 2)]))
 '''
 CLEANVISION = '''
@@ -53,25 +53,25 @@ if __name__ == '__main__':
 '''
 
 
-def distinct_films(n, folder):
-    "Up to `n` films that the audit finds to be different radiographs"
+def distinct_images(n, folder):
+    "Up to `n` images that the audit finds to be different radiographs"
     root = Path(os.environ.get('BONEFRAC_DATA', 'nowhere'))/'fracatlas'
     found = audit(str(root) if root.is_dir() else f'phantoms:{n}', folder/'first.sqlite')
-    return found.films[found.films.ok].drop_duplicates('radiograph').path.tolist()[:n], root.name if root.is_dir() else 'phantoms'
+    return found.images[found.images.usable].drop_duplicates('radiograph_id').path.tolist()[:n], root.name if root.is_dir() else 'phantoms'
 
 
 def plant(paths, folder):
-    "{copy: (original, way)}: every tenth film gets a copy, in each way in turn"
+    "{copy: (original, way)}: every tenth image gets a copy, in each way in turn"
     planted, ways = {}, list(COPIES)
     for i, path in enumerate(paths):
         im = Image.open(path).convert('L')
-        im.save(folder/f'film{i:05d}.jpg', quality=95)
+        im.save(folder/f'image{i:05d}.jpg', quality=95)
         if i % 10: continue
         way = ways[i // 10 % len(ways)]
         name = f'copy{i:05d}.jpg' if way.startswith('JPEG') else f'copy{i:05d}.png'
-        im = Image.open(folder/f'film{i:05d}.jpg')
+        im = Image.open(folder/f'image{i:05d}.jpg')
         im.save(folder/name, quality=30) if way.startswith('JPEG') else COPIES[way](im).save(folder/name)
-        planted[name] = (f'film{i:05d}.jpg', way)
+        planted[name] = (f'image{i:05d}.jpg', way)
     return planted
 
 
@@ -84,11 +84,11 @@ def judged(pairs, planted):
 
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument('--films', type=int, default=2000)
-n = parser.parse_args().films
+parser.add_argument('--images', type=int, default=2000)
+n = parser.parse_args().images
 with tempfile.TemporaryDirectory() as tmp:
-    tmp = Path(tmp); folder = tmp/'films'; folder.mkdir()
-    paths, source = distinct_films(n, tmp)
+    tmp = Path(tmp); folder = tmp/'images'; folder.mkdir()
+    paths, source = distinct_images(n, tmp)
     planted, workers = plant(paths, folder), os.cpu_count()
     tools = {'bonefrac': ([sys.executable, '-c', BONEFRAC, folder, tmp/'second.sqlite']),
              'cleanvision': [peer_python('cleanvision', 'cleanvision'), '-c', CLEANVISION, folder, workers],
@@ -97,4 +97,4 @@ with tempfile.TemporaryDirectory() as tmp:
     for name, command in tools.items():
         seconds, peak, out = measured(command)
         results[name] = dict(seconds=seconds, peak_MB=peak, **judged(json.loads(out.splitlines()[-1]), planted))
-save('audit_peers', films=len(paths) + len(planted), source=source, copies=len(planted), tools=results)
+save('audit_peers', images=len(paths) + len(planted), source=source, copies=len(planted), tools=results)

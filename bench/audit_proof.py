@@ -1,7 +1,7 @@
-"""What is the proof of the audit worth on real films?
+"""What is the proof of the audit worth on real images?
 
-Films of FracAtlas are changed in twenty ways, and each copy is laid against its original; then each film is
-laid against the films that are most like it among those that the audit holds for different. Both distributions of the score, and what `PROVEN` makes of them.
+Images of FracAtlas are changed in twenty ways, and each copy is laid against its original; then each image is
+laid against the images that are most like it among those that the audit holds for different. Both distributions of the score, and what `MATCH_THRESHOLD` makes of them.
 
     BONEFRAC_DATA=... python bench/audit_proof.py
 """
@@ -15,7 +15,7 @@ import numpy as np
 from harness import cores, need_data, save
 from PIL import Image, ImageOps
 
-from bonefrac.audit import PROVEN, SignatureStore, audit, candidates, film_signature, match_films
+from bonefrac.audit import MATCH_THRESHOLD, SignatureStore, audit, candidates, image_signature, match_images
 from bonefrac.datasets import read_dataset
 
 BICUBIC = Image.Resampling.BICUBIC
@@ -51,29 +51,29 @@ CHANGES = {
 
 def signature(im):
     out = io.BytesIO(); im.save(out, 'PNG')
-    return film_signature(out.getvalue())
+    return image_signature(out.getvalue())
 
 
 def score(pair):
-    match = match_films(*pair)
+    match = match_images(*pair)
     return match.score if match else 0.
 
 
 with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(cores()) as pool:
-    found = audit(read_dataset(need_data('fracatlas')/'fracatlas').films, Path(folder)/'signatures.sqlite')
-    alone = found.films[found.films.ok].drop_duplicates('radiograph')   # what the audit says is different, to be judged here by score alone
+    found = audit(read_dataset(need_data('fracatlas')/'fracatlas').images, Path(folder)/'signatures.sqlite')
+    alone = found.images[found.images.usable].drop_duplicates('radiograph_id')   # what the audit says is different, to be judged here by score alone
     some = alone.sample(200, random_state=0)
-    originals = list(pool.map(film_signature, some.path))
-    films = [Image.open(p).convert('L') for p in some.path]
+    originals = list(pool.map(image_signature, some.path))
+    images = [Image.open(p).convert('L') for p in some.path]
     found_again = {}
     for name, change in CHANGES.items():
-        copies = list(pool.map(signature, map(change, films)))
+        copies = list(pool.map(signature, map(change, images)))
         found_again[name] = np.array(list(pool.map(score, zip(originals, copies))))
     store, keys = SignatureStore(Path(folder)/'signatures.sqlite'), alone.digest.tolist()
     alike = {tuple(sorted((i, int(j)))) for ranked in candidates(store, keys, 4) for i, row in enumerate(ranked) for j in row if j != i}
     different = np.array(list(pool.map(score, [(store.get(keys[i]), store.get(keys[j])) for i, j in alike])))
 
 every = np.concatenate(list(found_again.values()))
-save('audit_proof', proven_from=PROVEN, copies=len(every), copies_found=round(float((every >= PROVEN).mean()), 4),
-     by_change={name: dict(found=round(float((s >= PROVEN).mean()), 3), median=round(float(np.median(s)), 3)) for name, s in found_again.items()},
-     most_alike_pairs=len(different), of_these_at_or_above=int((different >= PROVEN).sum()), highest_scores=np.sort(different)[::-1][:5].round(3).tolist())
+save('audit_proof', proven_from=MATCH_THRESHOLD, copies=len(every), copies_found=round(float((every >= MATCH_THRESHOLD).mean()), 4),
+     by_change={name: dict(found=round(float((s >= MATCH_THRESHOLD).mean()), 3), median=round(float(np.median(s)), 3)) for name, s in found_again.items()},
+     most_alike_pairs=len(different), of_these_at_or_above=int((different >= MATCH_THRESHOLD).sum()), highest_scores=np.sort(different)[::-1][:5].round(3).tolist())

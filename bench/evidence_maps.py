@@ -1,9 +1,9 @@
-"""What training on boxes does to the evidence map, and to the figures: two bundles on the same test films.
+"""What training on boxes does to the evidence map, and to the figures: two bundles on the same test images.
 
     bonefrac audit fracatlas --out runs/audit
-    bonefrac train runs/audit/films.csv --size 224 --epochs 5 --out runs/plain
-    bonefrac train runs/audit/films.csv --size 224 --epochs 5 --boxes --out runs/boxed
-    python bench/evidence_maps.py runs/audit/films.csv runs/plain/bundle runs/boxed/bundle
+    bonefrac train runs/audit/images.csv --size 224 --epochs 5 --out runs/plain
+    bonefrac train runs/audit/images.csv --size 224 --epochs 5 --boxes --out runs/boxed
+    python bench/evidence_maps.py runs/audit/images.csv runs/plain/bundle runs/boxed/bundle
 """
 import argparse
 import tempfile
@@ -14,10 +14,10 @@ from harness import save
 
 from bonefrac.bundle import load_bundle, write_bundle
 from bonefrac.datasets import read_dataset
-from bonefrac.evaluation import Answers, figures, wilson
-from bonefrac.explain import map_likeness, measure_maps
+from bonefrac.evaluation import LabelledPredictions, figures, wilson_interval
+from bonefrac.explain import map_correlation, evaluate_localization
 from bonefrac.export import to_onnx
-from bonefrac.models import fracture_net
+from bonefrac.models import fracture_model
 from bonefrac.prediction import Predictor
 
 FIGURES = ('pointing', 'overlap', 'inside', 'by_chance', 'outside_body')
@@ -26,17 +26,17 @@ FIGURES = ('pointing', 'overlap', 'inside', 'by_chance', 'outside_body')
 def untrained(bundle, folder):
     "The same architecture with random weights"
     torch.manual_seed(0)
-    net = fracture_net(bundle.config['architecture']['name'], len(bundle.classes), 'none').eval()
+    net = fracture_model(bundle.config['architecture']['name'], len(bundle.classes), 'none').eval()
     config = {k: v for k, v in bundle.config.items() if k not in ('schema', 'files')}
     return write_bundle(Path(folder)/'untrained', config, {'model.onnx': to_onnx(net, bundle.size), 'model.safetensors': bundle.folder/'model.safetensors'})
 
 
-def measured(bundle, films, boxes):
+def measured(bundle, images, boxes):
     predictor = Predictor(bundle)
-    maps, found = measure_maps(predictor, films, boxes), figures(Answers(predictor.findings(films)))
-    low, high = wilson(maps.pointing.mean(), len(maps))
-    with tempfile.TemporaryDirectory() as folder: likeness = map_likeness(predictor, Predictor(untrained(bundle, folder)), films.path[:100])
-    return {'auroc': {k: round(found['auroc'][k], 3) for k in ('value', 'low', 'high')}, 'films_with_boxes': len(maps), **{k: round(maps[k].mean(), 3) for k in FIGURES},
+    maps, found = evaluate_localization(predictor, images, boxes), figures(LabelledPredictions(predictor.findings(images)))
+    low, high = wilson_interval(maps.pointing.mean(), len(maps))
+    with tempfile.TemporaryDirectory() as folder: likeness = map_correlation(predictor, Predictor(untrained(bundle, folder)), images.path[:100])
+    return {'auroc': {k: round(found['auroc'][k], 3) for k in ('value', 'low', 'high')}, 'images_with_boxes': len(maps), **{k: round(maps[k].mean(), 3) for k in FIGURES},
             'pointing_interval': [round(low, 3), round(high, 3)], 'likeness_to_random_weights': round(likeness, 3)}
 
 
@@ -47,6 +47,6 @@ if __name__ == '__main__':
     parser.add_argument('boxed')
     args = parser.parse_args()
     dataset = read_dataset(args.data)
-    films = dataset.films[(dataset.films.split == 'test') & dataset.films.ok].reset_index(drop=True)
+    images = dataset.images[(dataset.images.split == 'test') & dataset.images.usable].reset_index(drop=True)
     bundles = {'without boxes': load_bundle(args.plain), 'with boxes': load_bundle(args.boxed)}
-    save('evidence_maps', films=len(films), trained_by={k: b.config['training']['command'] for k, b in bundles.items()}, models={k: measured(b, films, dataset.boxes) for k, b in bundles.items()})
+    save('evidence_maps', images=len(images), trained_by={k: b.config['training']['command'] for k, b in bundles.items()}, models={k: measured(b, images, dataset.boxes) for k, b in bundles.items()})

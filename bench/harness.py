@@ -57,7 +57,7 @@ sys.exit(code)
 
 
 def need_data(*names):
-    "The folder of real films, or a plain word that it is missing"
+    "The folder of real images, or a plain word that it is missing"
     root = Path(os.environ.get('BONEFRAC_DATA', 'nowhere'))
     missing = [n for n in names if not (root/n).is_dir()]
     if missing: raise SystemExit(f"set BONEFRAC_DATA to a folder that holds {', '.join(missing)}")

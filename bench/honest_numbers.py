@@ -1,4 +1,4 @@
-"""The same nets on a set's published split and on the audit's clean one: what a figure measures when test films lie in the training set.
+"""The same nets on a set's published split and on the audit's clean one: what a figure measures when test images lie in the training set.
 
     python bench/honest_numbers.py runs/honest     (an hour on two cores; goes on where it was stopped)
 
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from harness import save
 
-from bonefrac.datasets import read_dataset, save_csv
+from bonefrac.datasets import read_dataset
+from bonefrac.files import save_csv
 
 SIZE = 128
 SETS = {'multiregion': dict(epochs=3), 'bonebreak10': dict(epochs=6)}
@@ -26,7 +27,7 @@ def bonefrac(*args): subprocess.run([Path(sys.executable).with_name('bonefrac'),
 
 def published(name, out):
     "A set with its published split as it is; groups are left out, or training would refuse a split that tears them apart"
-    if not out.exists(): save_csv(read_dataset(name).films.drop(columns='group'), out)
+    if not out.exists(): save_csv(read_dataset(name).images.drop(columns='group'), out)
     return out
 
 
@@ -36,7 +37,7 @@ def measured(folder, data, net, **recipe):
     if not (folder/'bundle').exists(): bonefrac('train', data, '--arch', net, '--size', SIZE, *options, *(['--resume'] if folder.exists() else []), '--out', folder)
     if not (folder/'eval'/'metrics.json').exists(): bonefrac('evaluate', folder/'bundle', data, '--out', folder/'eval')
     found = json.loads((folder/'eval'/'metrics.json').read_text())
-    return dict(films=found['n'], groups=found['n_groups'], seen=found['n_seen'], refused=found['n_refused'], **{m: {k: found['metrics'][m][k] and round(found['metrics'][m][k], 4) for k in ('value', 'low', 'high')} for m in FIGURES})
+    return dict(images=found['n'], groups=found['n_groups'], in_training=found['n_in_training'], refused=found['n_refused'], **{m: {k: found['metrics'][m][k] and round(found['metrics'][m][k], 4) for k in ('value', 'low', 'high')} for m in FIGURES})
 
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -45,9 +46,9 @@ out = parser.parse_args().out
 rows = []
 for name, recipe in SETS.items():
     audited = out/f'audit-{name}'
-    if not (audited/'films.csv').exists(): bonefrac('audit', name, '--out', audited)
+    if not (audited/'images.csv').exists(): bonefrac('audit', name, '--out', audited)
     for net, more in NETS.items():
-        for split, data in (('published', published(name, out/f'{name}.csv') if name in TORN else name), ('clean', audited/'films.csv')):
+        for split, data in (('published', published(name, out/f'{name}.csv') if name in TORN else name), ('clean', audited/'images.csv')):
             rows.append(dict(set=name, net=net, split=split, **measured(out/f'{name}-{net}-{split}', data, net, **recipe | more)))
             print(rows[-1], flush=True)
 save('honest_numbers', size=SIZE, runs=rows)

@@ -1,8 +1,8 @@
-"""What changes of the picture do to a model: area under the ROC curve, and how many answers change, on its test films.
+"""What changes of the picture do to a model: area under the ROC curve, and how many answers change, on its test images.
 
     bonefrac audit fracatlas multiregion --out audit-both
-    bonefrac train audit-both/films.csv --folds 5 --fold 0 ... --out fracture-folds/fold-0
-    python bench/robustness.py fracture-folds/fold-0/films.csv --source fracatlas --every 3
+    bonefrac train audit-both/images.csv --folds 5 --fold 0 ... --out fracture-folds/fold-0
+    python bench/robustness.py fracture-folds/fold-0/images.csv --source fracatlas --every 3
 """
 import argparse
 import os
@@ -14,8 +14,8 @@ import numpy as np
 from harness import save
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
-from bonefrac.datasets import read_films_csv
-from bonefrac.evaluation import Answers, figures
+from bonefrac.datasets import read_images_csv
+from bonefrac.evaluation import LabelledPredictions, figures
 from bonefrac.prediction import Predictor
 from bonefrac.radiographs import read_radiograph
 
@@ -35,7 +35,7 @@ def noisy(sd):
 
 
 def marked(im):
-    "A side marker, as it lies on many films"
+    "A side marker, as it lies on many images"
     im, font = im.copy(), ImageFont.load_default(max(im.size) / 10)
     ImageDraw.Draw(im).text((.05 * im.width, .05 * im.height), 'R', fill=255, font=font)
     return im
@@ -53,13 +53,13 @@ CHANGES = {
 }
 
 
-def changed_films(films, change, folder):
-    "The films, changed and saved; as JPEG where the change is a quality"
+def changed_images(images, change, folder):
+    "The images, changed and saved; as JPEG where the change is a quality"
     def one(i, path):
         im, out = Image.fromarray(read_radiograph(path).pixels), folder/f'{i}.{"jpg" if isinstance(change, int) else "png"}'
         im.save(out, quality=change) if isinstance(change, int) else change(im).save(out, compress_level=1)
         return str(out)
-    with ThreadPoolExecutor(os.cpu_count()) as pool: return films.assign(path=list(pool.map(one, range(len(films)), films.path)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool: return images.assign(path=list(pool.map(one, range(len(images)), images.path)))
 
 
 def side(findings): return findings.answer.map({'fracture': 1, 'no fracture': -1}).fillna(0)
@@ -68,27 +68,27 @@ def side(findings): return findings.answer.map({'fracture': 1, 'no fracture': -1
 def area(answered):
     "Under the ROC curve; nothing where too few are left to tell"
     if answered.label.value_counts().reindex(['fractured', 'not fractured']).fillna(0).min() < 10: return dict(value=None, low=None, high=None)
-    return {k: round(v, 3) for k, v in figures(Answers(answered), resamples=500)['auroc'].items() if k in ('value', 'low', 'high')}
+    return {k: round(v, 3) for k, v in figures(LabelledPredictions(answered), resamples=500)['auroc'].items() if k in ('value', 'low', 'high')}
 
 
 def share(mask): return round(float(mask.mean()), 4) if len(mask) else None
 
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument('films', type=Path)
+parser.add_argument('images', type=Path)
 parser.add_argument('--bundle', default='fracture')
 parser.add_argument('--split', default='test')
-parser.add_argument('--source', help='Films of this set only.')
-parser.add_argument('--every', type=int, default=1, help='Take one film in so many, of each label.')
+parser.add_argument('--source', help='Images of this set only.')
+parser.add_argument('--every', type=int, default=1, help='Take one image in so many, of each label.')
 given = parser.parse_args()
-films = read_films_csv(given.films)
-films = films[films.ok & (films.split == given.split) & (films.label != '') & (films.source == given.source if given.source else True)].sort_values('label', kind='stable')[::given.every].reset_index(drop=True)
+images = read_images_csv(given.images)
+images = images[images.usable & (images.split == given.split) & (images.label != '') & (images.source == given.source if given.source else True)].sort_values('label', kind='stable')[::given.every].reset_index(drop=True)
 predictor = Predictor(given.bundle)
-before, rows = predictor.findings(films, quiet=True), []
+before, rows = predictor.findings(images, quiet=True), []
 for name, change in {'as it is': lambda im: im, **CHANGES}.items():
-    with tempfile.TemporaryDirectory() as folder: after = predictor.findings(changed_films(films, change, Path(folder)), quiet=True)
+    with tempfile.TemporaryDirectory() as folder: after = predictor.findings(changed_images(images, change, Path(folder)), quiet=True)
     answered = (after.refused == '') & (before.refused == '')
     rows.append(dict(change=name, **area(after[after.refused == '']), refused=share(after.refused != ''), inverted=share(after.inverted),
                      answers_changed=share((after.answer != before.answer)[answered]), reversed=share((side(after) * side(before) < 0)[answered])))
     print(rows[-1], flush=True)
-save('robustness', films=len(films), bundle=predictor.bundle.name, split=given.split, changes=rows)
+save('robustness', images=len(images), bundle=predictor.bundle.name, split=given.split, changes=rows)

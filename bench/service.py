@@ -1,8 +1,8 @@
-"""The service under load: eight clients for a minute, from a process of their own, beside `bonefrac predict` on a folder of the same films.
+"""The service under load: eight clients for a minute, from a process of their own, beside `bonefrac predict` on a folder of the same images.
 
-    python bench/service.py     (three minutes; drawn films, so that it runs anywhere)
+    python bench/service.py     (three minutes; drawn images, so that it runs anywhere)
 
-What counts: no error, no growth of memory, and films a second against the command's.
+What counts: no error, no growth of memory, and images a second against the command's.
 """
 import argparse
 import http.client
@@ -30,26 +30,26 @@ def draw(folder):
 
 
 def command_rate(folder):
-    "Films a second of `bonefrac predict`, between the first answer and the last"
-    process = subprocess.Popen([BONEFRAC, 'predict', folder, '--ungated', '--format', 'json', '--quiet'], stdout=subprocess.PIPE, text=True)
+    "Images a second of `bonefrac predict`, between the first answer and the last"
+    process = subprocess.Popen([BONEFRAC, 'predict', folder, '--no-input-check', '--format', 'json', '--quiet'], stdout=subprocess.PIPE, text=True)
     times = [time.perf_counter() for _ in process.stdout]
     process.wait()
     return (len(times) - 1) / (times[-1] - times[0])
 
 
 def body(content):
-    head = b'--films\r\nContent-Disposition: form-data; name="files"; filename="film.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
-    return head + content + b'\r\n--films--\r\n'
+    head = b'--images\r\nContent-Disposition: form-data; name="files"; filename="image.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    return head + content + b'\r\n--images--\r\n'
 
 
 def load(host, port, folder, clients, seconds):
-    "What `clients` threads see, each sending one film after the other; runs in a process of its own"
+    "What `clients` threads see, each sending one image after the other; runs in a process of its own"
     bodies, ends, times, errors = [body(p.read_bytes()) for p in sorted(folder.iterdir())], time.time() + seconds, [], []
     def client(i):
         connection, n = http.client.HTTPConnection(host, port, timeout=60), i
         while time.time() < ends:
             began = time.time()
-            connection.request('POST', '/predict?ungated=true', bodies[n % len(bodies)], {'Content-Type': 'multipart/form-data; boundary=films'})
+            connection.request('POST', '/predict?unchecked=true', bodies[n % len(bodies)], {'Content-Type': 'multipart/form-data; boundary=images'})
             answer = connection.getresponse(); answer.read()
             if answer.status != 200: errors.append(answer.status)
             times.append((began, time.time())); n += 1
@@ -75,7 +75,7 @@ def measure(folder, clients, seconds):
     waits = sorted(b - a for a, b in seen['times'])
     part = lambda low, high: [m for t, m in memory if low <= t < high]
     first, last = part(0, seconds / 3), part(seconds * 2 / 3, seconds)
-    return dict(clients=clients, seconds=seconds, films=len(waits), errors=len(seen['errors']), films_a_second=round(len(waits) / (max(b for _, b in seen['times']) - min(a for a, _ in seen['times'])), 2), median_s=round(waits[len(waits) // 2], 3),
+    return dict(clients=clients, seconds=seconds, images=len(waits), errors=len(seen['errors']), images_per_second=round(len(waits) / (max(b for _, b in seen['times']) - min(a for a, _ in seen['times'])), 2), median_s=round(waits[len(waits) // 2], 3),
                 p99_s=round(waits[int(.99 * len(waits))], 3), mb_first_third=round(max(first), 1), mb_last_third=round(max(last), 1))
 
 
@@ -87,4 +87,4 @@ with tempfile.TemporaryDirectory() as tmp:
     draw(Path(tmp))
     before, loaded, after = command_rate(tmp), measure(tmp, 8, 60), command_rate(tmp)
 rate = (before + after) / 2
-save('service', command_films_a_second=[round(before, 2), round(after, 2)], share_of_command=round(loaded['films_a_second'] / rate, 3), **loaded)
+save('service', command_images_per_second=[round(before, 2), round(after, 2)], share_of_command=round(loaded['images_per_second'] / rate, 3), **loaded)

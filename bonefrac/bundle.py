@@ -13,11 +13,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from .radiographs import PREPROCESSING, BonefracError, sha256
+from .radiographs import PREPROCESSING_VERSION, BonefracError
+from .compat import OLD_FILES, current_config, current_metrics
+from .files import sha256
 
 # %% ../nbs/07_bundle.ipynb #c7166971
-SCHEMA = 1
-FILES = ('model.onnx', 'model.safetensors', 'gate.safetensors', 'training_films.txt', 'README.md')
+SCHEMA = 2
+FILES = ('model.onnx', 'model.safetensors', 'ood.safetensors', 'training_images.txt', 'README.md')
 _PICKLES = {'.pkl', '.pickle', '.pt', '.pth', '.bin', '.ckpt', '.joblib', '.npy', '.npz'}
 
 class BundleError(BonefracError):
@@ -39,14 +41,14 @@ def check_config(
     if len(config['classes']) < 2 or not all(isinstance(c, str) and c for c in config['classes']): refuse("'classes' must name two classes or more")
     size = config['input'].get('size')
     if not isinstance(size, int) or not 16 <= size <= 4096: refuse(f"'size' is {size!r}, not a whole number from 16 to 4096")
-    if config['input'].get('preprocessing') != PREPROCESSING: refuse(f"was made for preprocessing version {config['input'].get('preprocessing')!r}, this bonefrac has {PREPROCESSING}")
+    if config['input'].get('preprocessing') != PREPROCESSING_VERSION: refuse(f"was made for preprocessing version {config['input'].get('preprocessing')!r}, this bonefrac has {PREPROCESSING_VERSION}")
     if not config['temperature'] > 0: refuse(f"temperature {config['temperature']!r} is not above 0")
     return config
 
 # %% ../nbs/07_bundle.ipynb #17c5890a
 def _check_files(folder, listed):
     for name, expected in listed.items():
-        if name not in FILES: raise BundleError(f'{folder}: config.json lists {name!r}, which no bundle has; do not use it')
+        if name not in FILES and name not in OLD_FILES: raise BundleError(f'{folder}: config.json lists {name!r}, which no bundle has; do not use it')
         if not (folder/name).is_file(): raise BundleError(f'{folder/name}: is missing; pull or export the bundle again')
         if sha256(folder/name) != expected: raise BundleError(f'{folder/name}: was changed after the bundle was made (SHA-256 differs); pull or export it again')
     if lacking := {'model.onnx', 'model.safetensors'} - set(listed): raise BundleError(f"{folder}: config.json does not list {' and '.join(sorted(lacking))}; export the bundle again")
@@ -76,10 +78,17 @@ class Bundle:
     @property
     def onnx(self): return self.folder/'model.onnx'
 
-    def seen(self) -> set[str]: # First 16 hexadecimal digits of the SHA-256 of each film's bytes
-        "The films that training and validation saw"
-        path = self.folder/'training_films.txt'
-        return set(path.read_text(encoding='ascii').split()) if path.is_file() else set()
+    def training_digests(self) -> set[str]: # First 16 hexadecimal digits of the SHA-256 of each image's bytes
+        "The images that training and validation saw"
+        path = self.path('training_images.txt')
+        return set(path.read_text(encoding='ascii').split()) if path else set()
+
+    def path(self,
+        name:str, # One of `FILES`
+    ) -> Path|None: # Where it lies; None where the bundle has none
+        "A file of the bundle, under whatever name its version gave it"
+        listed = {OLD_FILES.get(f, f): f for f in self.config['files']}
+        return self.folder/listed[name] if name in listed else None
 
     def __repr__(self): return f"Bundle({self.name!r}: {', '.join(self.classes)}; {self.size} px)"
 
@@ -97,7 +106,7 @@ def load_bundle(
     if not (folder/'config.json').is_file(): raise BundleError(f'{folder}: no bundle there (no config.json); give the folder that bonefrac train wrote, as in runs/mine/bundle')
     try: config = json.loads((folder/'config.json').read_text(encoding='utf-8'))
     except ValueError as e: raise BundleError(f'{folder}/config.json: is no JSON ({e}); pull or export the bundle again') from None
-    _check_files(folder, check_config(config, folder/'config.json')['files'])
+    _check_files(folder, check_config(config := current_config(config), folder/'config.json')['files'])
     _check_head(folder/'model.safetensors', config['classes'])
     return Bundle(folder, config)
 
@@ -193,27 +202,27 @@ def _front_matter(config):
 # %% ../nbs/07_bundle.ipynb #5f3fb66a
 def _answers_section(config):
     points, tested = config['operating_points'], config.get('evaluation') or {}
-    if not points: return ['## Answers', '', 'The likeliest class, with the probabilities of all.', '']
-    lines = ['## Answers', '', f"Below {points['rule_out']:.3f} the answer is `no fracture`, from {points['rule_in']:.3f} on `fracture`, between them `doubt`. "
-             f"The points were chosen on {points['films']} films that training did not see, for a sensitivity of {points['sensitivity']:g} and a specificity of {points['specificity']:g}."
-             if 'films' in points else f'`{json.dumps(points)}`', '']
-    if tested.get('three_way'): lines += [f"On the test films {tested['three_way']['doubt']:.0%} of the answers were `doubt`.", '']
-    if at := tested.get('at_points'): lines += _table(('point', 'probability', 'sensitivity', 'specificity'), [(n.replace('_', '-'), f"{f['threshold']:.3f}", _figure(f['sensitivity']), _figure(f['specificity'])) for n, f in at.items()])
+    if not points: return ['## LabelledPredictions', '', 'The likeliest class, with the probabilities of all.', '']
+    lines = ['## LabelledPredictions', '', f"Below {points['rule_out']:.3f} the answer is `no fracture`, from {points['rule_in']:.3f} on `fracture`, between them `doubt`. "
+             f"The points were chosen on {points['images']} images that training did not see, for a sensitivity of {points['sensitivity']:g} and a specificity of {points['specificity']:g}."
+             if 'images' in points else f'`{json.dumps(points)}`', '']
+    if tested.get('selective_metrics'): lines += [f"On the test images {tested['selective_metrics']['doubt']:.0%} of the answers were `doubt`.", '']
+    if at := tested.get('metrics_at_operating_points'): lines += _table(('point', 'probability', 'sensitivity', 'specificity'), [(n.replace('_', '-'), f"{f['threshold']:.3f}", _figure(f['sensitivity']), _figure(f['specificity'])) for n, f in at.items()])
     return lines
 
-def _gate_section(gate):
-    if not gate: return []
-    more = f", some of them of {gate['also']}" if gate.get('also') else ''
-    return [f"What does not look like a bone radiograph is refused, as are {gate['refused']:.1%} of the {gate['films']} validation films{more}, on which the limit was set.", '']
+def _ood_section(ood):
+    if not ood: return []
+    more = f", some of them of {ood['also']}" if ood.get('also') else ''
+    return [f"What does not look like a bone radiograph is refused, as are {ood['refused']:.1%} of the {ood['images']} validation images{more}, on which the limit was set.", '']
 
 def _figures_section(config):
     tested = config.get('evaluation')
     if not tested: return ['## Figures', '', config['metrics'].get('about', ''), '', *_table(('figure', 'value'), [(k, _figure(v)) for k, v in config['metrics'].items() if _figure(v)])]
-    lines = ['## Figures', '', f"On {tested['n']} films of {tested['data']}, split {tested['split']}" + (f"; {tested['n_refused']} more were refused" if tested.get('n_refused') else '') + '. 95 % intervals from a bootstrap over groups.', '',
+    lines = ['## Figures', '', f"On {tested['n']} images of {tested['data']}, split {tested['split']}" + (f"; {tested['n_refused']} more were refused" if tested.get('n_refused') else '') + '. 95 % intervals from a bootstrap over groups.', '',
              *_table(('figure', 'value (95 % interval)'), [(m, _figure(tested['metrics'][m])) for m in _SHOWN if _figure(tested['metrics'].get(m))])]
-    if tested.get('per_source'): lines += ['The test holds films of several sets, which differ in how many are fractured; where a net can tell the sets apart, figures over all of them flatter it. Believe those of each:', '']
+    if tested.get('per_source'): lines += ['The test holds images of several sets, which differ in how many are fractured; where a net can tell the sets apart, figures over all of them flatter it. Believe those of each:', '']
     for what in ('source', 'region'):
-        if parts := tested.get(f'per_{what}'): lines += _table((what, 'films', 'sensitivity', 'specificity', 'auroc'), [(r, f['n'], *(_figure(f[m]) for m in ('sensitivity', 'specificity', 'auroc'))) for r, f in parts.items()])
+        if parts := tested.get(f'per_{what}'): lines += _table((what, 'images', 'sensitivity', 'specificity', 'auroc'), [(r, f['n'], *(_figure(f[m]) for m in ('sensitivity', 'specificity', 'auroc'))) for r, f in parts.items()])
     return lines
 
 def model_card(
@@ -223,14 +232,14 @@ def model_card(
     training, net = config['training'], config['architecture']
     start = f"started from {net['weights']} ({net.get('licence') or 'licence not stated'})" if net.get('weights', 'none') != 'none' else 'started from nothing'
     return '\n'.join([*_front_matter(config), f"# {config['name']}", '',
-        f"Classes: {', '.join(config['classes'])}. Input: one grey film, letterboxed to {config['input']['size']} pixels. Net: {net.get('name')}, {start}.", '',
+        f"Classes: {', '.join(config['classes'])}. Input: one grey image, letterboxed to {config['input']['size']} pixels. Net: {net.get('name')}, {start}.", '',
         '**Not a medical device.** It has not been tested in a clinic and must not decide about a patient.', '',
-        '## Use', '', '```', f"bonefrac predict film.png --bundle {config['name']}", '```', '', *_answers_section(config), *_gate_section(config.get('gate')),
+        '## Use', '', '```', f"bonefrac predict image.png --bundle {config['name']}", '```', '', *_answers_section(config), *_ood_section(config.get('ood')),
         '## Training', '', f"Data: {training.get('data')}, licence {training.get('licence')}. {training.get('counts', '')}", '', '```', training.get('command', ''), '```', '', *_figures_section(config),
-        '## Limits', '', 'Known only on the data above. Other hospitals and devices, ages, regions that no table above names, films in a cast or after surgery, and how people decide with its help were not tested. A film without a visible fracture does not exclude one.', ''])
+        '## Limits', '', 'Known only on the data above. Other hospitals and devices, ages, regions that no table above names, images in a cast or after surgery, and how people decide with its help were not tested. An image without a visible fracture does not exclude one.', ''])
 
 # %% ../nbs/07_bundle.ipynb #a0134b99
-_EVALUATION = ('data', 'split', 'n', 'n_groups', 'n_refused', 'n_seen', 'metrics', 'per_source', 'per_region', 'per_class', 'at_points', 'three_way')
+_EVALUATION = ('data', 'split', 'n', 'n_groups', 'n_refused', 'n_in_training', 'metrics', 'per_source', 'per_region', 'per_class', 'metrics_at_operating_points', 'selective_metrics')
 
 def evaluated_bundle(
     bundle:Bundle, # A checked bundle
@@ -238,10 +247,11 @@ def evaluated_bundle(
     folder:str|Path, # Where the new bundle goes
     name:str='', # What it is called; '': as before
 ) -> Bundle: # The same model, its test figures in configuration and card
-    "Put test figures into a bundle; raises `BundleError` where training has seen the films"
+    "Put test figures into a bundle; raises `BundleError` where training has seen the images"
+    metrics = current_metrics(metrics)
     if lacking := [k for k in ('data', 'split', 'n', 'model', 'metrics') if k not in metrics]: raise BundleError(f"metrics.json: has no {lacking[0]!r}; make it with bonefrac evaluate")
     if metrics.get('model') != bundle.config['files']['model.onnx']: raise BundleError(f'metrics.json: was measured with another model than {bundle.name}; evaluate this one')
-    if metrics.get('n_seen'): raise BundleError(f"metrics.json: {metrics['n_seen']} of its films were in the training of {bundle.name}; evaluate on films that it has not seen")
+    if metrics.get('n_in_training'): raise BundleError(f"metrics.json: {metrics['n_in_training']} of its images were in the training of {bundle.name}; evaluate on images that it has not seen")
     kept = {k: v for k, v in bundle.config.items() if k not in ('schema', 'files')}
     config = kept | dict(name=name or bundle.name, evaluation={k: metrics[k] for k in _EVALUATION if k in metrics})
     files = {f: bundle.folder/f for f in bundle.config['files']}

@@ -27,17 +27,18 @@ from torch import nn
 
 from . import __version__
 from .bundle import Bundle, BundleError, model_card, write_bundle
-from .dataloaders import cached_films
-from .datasets import PUBLIC_SETS, digest
-from .gate import fit_gate, grey_statistics, turn_round
+from .dataloaders import cached_images
+from .download import PUBLIC_SETS
+from .files import digest
+from .ood import fit_ood, grey_statistics, invert_greys
 from .models import pool_evidence
-from .phantoms import stray
-from .radiographs import PREPROCESSING, letterbox
+from .not_radiographs import not_radiograph
+from .radiographs import PREPROCESSING_VERSION, letterbox
 from .training import auroc, learner_probabilities
 
 # %% ../nbs/08_export.ipynb #0bf393fd
 def fit_calibration(
-    logits:np.ndarray, # (n, k) of films that training did not see
+    logits:np.ndarray, # (n, k) of images that training did not see
     truth:np.ndarray, # (n,) class numbers
 ) -> tuple[float, float]: # Temperature in [0.05, 20], above 1 where the net was too sure; what to add to the second of two logits, else 0
     "Temperature and shift at which the log loss is least"
@@ -49,38 +50,38 @@ def fit_calibration(
 # %% ../nbs/08_export.ipynb #8c3d51bd
 def operating_points(
     p:np.ndarray, # (n,) probability of the positive class
-    truth:np.ndarray, # (n,) 1 where the film is positive
+    truth:np.ndarray, # (n,) 1 where the image is positive
     sensitivity:float=.95, # Wanted of the rule-out point
     specificity:float=.95, # Wanted of the rule-in point
-) -> dict: # threshold, rule_out, rule_in: probabilities; what was wanted and found; on how many films
-    "Choose the points at which the answer changes, on films that training did not see"
+) -> dict: # threshold, rule_out, rule_in: probabilities; what was wanted and found; on how many images
+    "Choose the points at which the answer changes, on images that training did not see"
     fpr, tpr, cut = roc_curve(truth, p, drop_intermediate=False)
-    cut = np.append((cut[1:] + np.append(cut[2:], 0)) / 2, 0)   # half-way to the next film, so that rounding moves nobody
+    cut = np.append((cut[1:] + np.append(cut[2:], 0)) / 2, 0)   # half-way to the next image, so that rounding moves nobody
     fpr, tpr = np.append(fpr[1:], 1), np.append(tpr[1:], 1)
     rule_out, rule_in = cut[tpr >= sensitivity].max(), cut[1 - fpr >= specificity].min() if (1 - fpr >= specificity).any() else 1.
     if rule_out > rule_in: rule_out = rule_in = (rule_out + rule_in) / 2
     best = float(cut[np.argmax(tpr - fpr)])
     return dict(threshold=round(best, 6), rule_out=round(float(rule_out), 6), rule_in=round(float(rule_in), 6),
-                sensitivity=sensitivity, specificity=specificity, films=len(p), positive=int(truth.sum()))
+                sensitivity=sensitivity, specificity=specificity, images=len(p), positive=int(truth.sum()))
 
 # %% ../nbs/08_export.ipynb #ce9a8e0e
 class _Deployed(nn.Module):
     def __init__(self, net): super().__init__(); self.net = net
-    def forward(self, film):
-        features = self.net.features(film.float() / 255)
+    def forward(self, image):
+        features = self.net.features(image.float() / 255)
         evidence = self.net.head(features)
-        return pool_evidence(evidence, self.net.sharpness), evidence, features.mean((2, 3))
+        return pool_evidence(evidence, self.net.lse_r), evidence, features.mean((2, 3))
 
 def to_onnx(
-    net:nn.Module, # A `FractureNet`
+    net:nn.Module, # A `FractureModel`
     size:int, # Side of the squares, pixels
-) -> bytes: # An ONNX model: `film` (n, 1, size, size) uint8 to `logits` (n, k), `evidence` (n, k, h, w) and `features` (n, f)
-    "The net as ONNX, for any number of films at once"
+) -> bytes: # An ONNX model: `image` (n, 1, size, size) uint8 to `logits` (n, k), `evidence` (n, k, h, w) and `features` (n, f)
+    "The net as ONNX, for any number of images at once"
     deployed = _Deployed(net).eval().cpu().to(memory_format=torch.contiguous_format)
-    film, batch = torch.zeros(2, 1, size, size, dtype=torch.uint8), torch.export.Dim('batch')
+    image, batch = torch.zeros(2, 1, size, size, dtype=torch.uint8), torch.export.Dim('batch')
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         warnings.simplefilter('ignore')
-        program = torch.onnx.export(deployed, (film,), None, input_names=['film'], output_names=['logits', 'evidence', 'features'], dynamic_shapes={'film': {0: batch}}, dynamo=True, optimize=False, verbose=False)
+        program = torch.onnx.export(deployed, (image,), None, input_names=['image'], output_names=['logits', 'evidence', 'features'], dynamic_shapes={'image': {0: batch}}, dynamo=True, optimize=False, verbose=False)
         return _in_halves(_tidied(program.model)).SerializeToString()
 
 def _tidied(model):
@@ -118,39 +119,39 @@ def _stored(net): return {k: (v.half() if v.ndim > 1 else v).cpu().contiguous() 
 def _deployed_outputs(onnx, squares):
     "(n, k) logits and (n, f) features of the exported model"
     run = onnxruntime.InferenceSession(onnx, providers=['CPUExecutionProvider'])
-    parts = [run.run(['logits', 'features'], {'film': np.ascontiguousarray(squares[i:i+8, None])}) for i in range(0, len(squares), 8)]
+    parts = [run.run(['logits', 'features'], {'image': np.ascontiguousarray(squares[i:i+8, None])}) for i in range(0, len(squares), 8)]
     return tuple(np.concatenate(o) for o in zip(*parts))
 
 def _scenes(size, n=160):
     "Drawn scenes and textures as squares, some of them narrow"
     side = min(size, 256)
-    return np.stack([letterbox(stray(kind, side, i)[:, i % 4 * side // 10:], size) for kind in ('scene', 'texture') for i in range(n)])
+    return np.stack([letterbox(not_radiograph(kind, side, i)[:, i % 4 * side // 10:], size) for kind in ('scene', 'texture') for i in range(n)])
 
-def _gate(onnx, train, valid):
-    "Fitted on squares of training films, its limits set on those of validation films"
+def _ood(onnx, train, valid):
+    "Fitted on squares of training images, its limits set on those of validation images"
     statistics = lambda squares: np.stack([grey_statistics(s) for s in squares])
-    films, scenes, held_out = ((_deployed_outputs(onnx, squares)[1], statistics(squares)) for squares in (train, _scenes(train.shape[1]), valid))
-    gate = fit_gate(films, statistics([turn_round(s) for s in train]), scenes, held_out)
-    return gate, dict(films=len(valid), refused=float((gate.strangeness(*held_out) > 1).mean()), fitted_on=len(train))
+    images, scenes, held_out = ((_deployed_outputs(onnx, squares)[1], statistics(squares)) for squares in (train, _scenes(train.shape[1]), valid))
+    ood = fit_ood(images, statistics([invert_greys(s) for s in train]), scenes, held_out)
+    return ood, dict(images=len(valid), refused=float((ood.ood_score(*held_out) > 1).mean()), fitted_on=len(train))
 
-def _for_gate(train, most=800):
-    "One film a group, so that no family of copies sets the tone, and of each source not more than needed"
+def _for_ood(train, most=800):
+    "One image a group, so that no family of copies sets the tone, and of each source not more than needed"
     alone = train[(train.group == '') | ~train.duplicated('group')]
     return pd.concat([part.sample(min(most, len(part)), random_state=0) for _, part in alone.groupby('source')])
 
-def _gate_squares(split, films, pixels, familiar, size):
-    squares = pixels[_for_gate(films[films.ok & (films.split == split)]).slot]
-    if familiar is None: return squares
-    more, cache = cached_films(_for_gate(familiar[familiar.ok & (familiar.split == split)]), size, quiet=True)
-    return np.concatenate([squares, cache.pixels[more.slot[more.ok]]])
+def _ood_images(split, images, pixels, in_distribution, size):
+    squares = pixels[_for_ood(images[images.usable & (images.split == split)]).slot]
+    if in_distribution is None: return squares
+    more, cache = cached_images(_for_ood(in_distribution[in_distribution.usable & (in_distribution.split == split)]), size, quiet=True)
+    return np.concatenate([squares, cache.pixels[more.slot[more.usable]]])
 
-def _counts(films, target):
-    "What was learnt from, split by split and source by source, in films and, where copies are known, in radiographs"
-    used = films[films.ok & (films[target] != '') & films.split.isin(('train', 'valid'))]
+def _counts(images, target):
+    "What was learnt from, split by split and source by source, in images and, where copies are known, in radiographs"
+    used = images[images.usable & (images[target] != '') & images.split.isin(('train', 'valid'))]
     def told(source, part):
-        alone = part.drop_duplicates('radiograph') if 'radiograph' in part and part.radiograph.ne('').all() else part
+        alone = part.drop_duplicates('radiograph_id') if 'radiograph_id' in part and part.radiograph_id.ne('').all() else part
         classes = f" ({', '.join(f'{n} {c}' for c, n in alone[target].value_counts().items())})" if part[target].nunique() <= 12 else ''
-        return f'{len(alone)} radiographs in {len(part)} films of {source}{classes}' if len(alone) < len(part) else f'{len(part)} films of {source}{classes}'
+        return f'{len(alone)} radiographs in {len(part)} images of {source}{classes}' if len(alone) < len(part) else f'{len(part)} images of {source}{classes}'
     return '; '.join(f"{split}: {', '.join(told(*o) for o in part.groupby('source'))}" for split, part in used.groupby('split'))
 
 def export_bundle(
@@ -160,12 +161,12 @@ def export_bundle(
     data:str='', # The training data's name
     licence:str='', # Of the training data
     command:str='', # That trained it, word for word
-    familiar:pd.DataFrame|None=None, # More films, of splits train and valid, that the gate shall let through; their labels are not used
+    in_distribution:pd.DataFrame|None=None, # More images, of splits train and valid, that the gate shall let through; their labels are not used
     **training, # More to note about the training
 ) -> Bundle: # Written, read back and checked
     "Calibrate, choose operating points, export, compare and write; raises `BundleError` where ONNX and learner disagree"
-    films, vocab, target, net = learn.dls.films, list(learn.dls.vocab), learn.dls.target, learn.model
-    valid, pixels = films[films.ok & (films.split == 'valid') & (films[target] != '')], learn.dls.train_ds.pixels
+    images, vocab, target, net = learn.dls.images, list(learn.dls.vocab), learn.dls.target, learn.model
+    valid, pixels = images[images.usable & (images.split == 'valid') & (images[target] != '')], learn.dls.train_ds.pixels
     _round_weights(net)
     _, logits = learner_probabilities(learn, valid)
     multi, truth = learn.dls.train_ds.multi, learn.dls.valid_ds.targets.numpy()
@@ -174,17 +175,17 @@ def export_bundle(
     onnx = to_onnx(net, learn.dls.size)
     deployed, _ = _deployed_outputs(onnx, pixels[valid.slot])
     if (apart := float(abs(softmax(deployed, 1) - softmax(logits, 1)).max())) > 1e-3: raise BundleError(f'the exported model differs from the learner by {apart:.4f} in probability; report this with the architecture {net.arch}')
-    seen = films[films.ok & films.split.isin(('train', 'valid'))]
-    gate, gate_figures = _gate(onnx, *(_gate_squares(s, films, pixels, familiar, learn.dls.size) for s in ('train', 'valid')))
-    if familiar is not None: gate_figures['also'] = ', '.join(f'{s} ({PUBLIC_SETS[s].licence})' if s in PUBLIC_SETS else s for s in sorted(set(familiar.source)))
+    seen = images[images.usable & images.split.isin(('train', 'valid'))]
+    ood, ood_metrics = _ood(onnx, *(_ood_images(s, images, pixels, in_distribution, learn.dls.size) for s in ('train', 'valid')))
+    if in_distribution is not None: ood_metrics['also'] = ', '.join(f'{s} ({PUBLIC_SETS[s].licence})' if s in PUBLIC_SETS else s for s in sorted(set(in_distribution.source)))
     config = dict(
         name=name or Path(folder).resolve().parent.name, classes=vocab, target=target, multi=multi, bonefrac=__version__,
-        architecture=dict(name=net.arch, kwargs=net.arch_kwargs, weights=net.weights, licence=net.licence, sharpness=net.sharpness, one_sided=net.head.one_sided, parameters=sum(q.numel() for q in net.parameters())),
-        input=dict(size=learn.dls.size, channels=1, dtype='uint8', preprocessing=PREPROCESSING, mean=net.mean, std=net.std),
+        architecture=dict(name=net.arch, kwargs=net.arch_kwargs, weights=net.weights, licence=net.licence, lse_r=net.lse_r, positive_only=net.head.positive_only, parameters=sum(q.numel() for q in net.parameters())),
+        input=dict(size=learn.dls.size, channels=1, dtype='uint8', preprocessing=PREPROCESSING_VERSION, mean=net.mean, std=net.std),
         temperature=round(temperature, 4), operating_points=operating_points(p[:, 1], truth) if len(vocab) == 2 and not multi else {},
-        training=dict(data=data, licence=licence, counts=_counts(films, target), command=command, recipe=learn.recipe, **training),
-        metrics={'about': f'On the {len(valid)} validation films, which also chose the epoch, the temperature and the operating points: expect less elsewhere.',
-                 'auroc': {'value': round(auroc(p, truth), 4)}}, agreement=apart, gate=gate_figures)
+        training=dict(data=data, licence=licence, counts=_counts(images, target), command=command, recipe=learn.recipe, **training),
+        metrics={'about': f'On the {len(valid)} validation images, which also chose the epoch, the temperature and the operating points: expect less elsewhere.',
+                 'auroc': {'value': round(auroc(p, truth), 4)}}, agreement=apart, ood=ood_metrics)
     weights = as_safetensors(_stored(net))
     hashes = '\n'.join(sorted({digest(q) for q in seen.path} - {''})) + '\n'
-    return write_bundle(folder, config, {'model.onnx': onnx, 'model.safetensors': weights, 'gate.safetensors': gate.to_bytes(), 'training_films.txt': hashes, 'README.md': model_card(config)})
+    return write_bundle(folder, config, {'model.onnx': onnx, 'model.safetensors': weights, 'ood.safetensors': ood.to_bytes(), 'training_images.txt': hashes, 'README.md': model_card(config)})

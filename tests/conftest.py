@@ -75,16 +75,16 @@ def demo(bonefrac, tmp_path_factory, worker_id):
     out = (tmp_path_factory.getbasetemp() if worker_id == 'master' else tmp_path_factory.getbasetemp().parent)/'demo'
     with FileLock(f'{out}.lock'):
         if not (out/'report.html').exists():
-            code, _, err = bonefrac('demo', '--films', 150, '--epochs', 1, '--out', out, '--quiet')
+            code, _, err = bonefrac('demo', '--images', 150, '--epochs', 1, '--out', out, '--quiet')
             assert code == 0, err
     return out
 
 
 @pytest.fixture(scope='session')
-def films(tmp_path_factory):
+def images(tmp_path_factory):
     "Six phantoms of several kinds, as PNG"
     from PIL import Image
     from bonefrac.phantoms import FRACTURE_TYPES, phantom
-    folder = tmp_path_factory.mktemp('films')
-    for i, kind in enumerate(['', '', '', *list(FRACTURE_TYPES)[:3]]): Image.fromarray(phantom(fracture_type=kind, seed=i).pixels).save(folder/f'film{i}.png')
+    folder = tmp_path_factory.mktemp('images')
+    for i, kind in enumerate(['', '', '', *list(FRACTURE_TYPES)[:3]]): Image.fromarray(phantom(fracture_type=kind, seed=i).pixels).save(folder/f'image{i}.png')
     return sorted(folder.glob('*.png'))

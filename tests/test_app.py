@@ -26,7 +26,7 @@ def free_port():
 
 
 def dicom(pixels):
-    "A film with a patient in its header"
+    "An image with a patient in its header"
     import pydicom
     ds = pydicom.Dataset()
     ds.file_meta = pydicom.dataset.FileMetaDataset()
@@ -47,12 +47,12 @@ def drop(tmp_path_factory):
     from skimage.data import astronaut
     from bonefrac.phantoms import phantom
     folder = tmp_path_factory.mktemp('drop')
-    film = phantom('forearm', 'oblique', seed=7).pixels
-    Image.fromarray(film).save(folder/'film.png')
+    image = phantom('forearm', 'oblique', seed=7).pixels
+    Image.fromarray(image).save(folder/'image.png')
     Image.fromarray(phantom('hand', seed=2).pixels).save(folder/'wrist of a child.jpg', quality=95)
-    (folder/'1.2.840.99').write_bytes(dicom(film))
-    damaged = dicom(film)
-    (folder/'damaged.dcm').write_bytes(damaged[:-film.size // 2])
+    (folder/'1.2.840.99').write_bytes(dicom(image))
+    damaged = dicom(image)
+    (folder/'damaged.dcm').write_bytes(damaged[:-image.size // 2])
     (folder/'letter.png').write_text('Dear colleague')
     Image.fromarray(astronaut()).save(folder/'photo.jpg')
     return folder
@@ -112,9 +112,9 @@ def visit(server, browser):
     assert complaints == []
 
 
-def dropped(page, *films):
-    "Drop films, wait for the last answer"
-    page.locator('input[type=file]').first.set_input_files([str(f) for f in films])
+def dropped(page, *images):
+    "Drop images, wait for the last answer"
+    page.locator('input[type=file]').first.set_input_files([str(f) for f in images])
     page.wait_for_selector('text=Report as HTML')
     page.wait_for_selector('.stStatusWidget, [data-testid=stStatusWidget]', state='detached')
 
@@ -136,8 +136,8 @@ def test_of_every_kind_of_file_the_page_says_what_the_command_says(visit, drop, 
     assert 'not a picture' in told.refused['letter.png'] and 'not grey' in told.refused['photo.jpg'] and 'damaged' in told.refused['damaged.dcm'].replace('truncated', 'damaged')
     page = visit()
     dropped(page, *files)
-    assert downloaded(page, 'Answers as CSV') == out
-    for at in range(0, len(files), 5):   # over the pages of films
+    assert downloaded(page, 'LabelledPredictions as CSV') == out
+    for at in range(0, len(files), 5):   # over the pages of images
         if at: page.locator('.stMain').get_by_role('button', name=re.compile(rf'(^|\D){at // 5 + 1}$')).first.click()
         for f in files[at:at + 5]:
             row = told.loc[f.name]
@@ -151,14 +151,14 @@ def test_no_identifier_reaches_page_report_table_or_log(visit, drop, server):
     page = visit()
     dropped(page, drop/'1.2.840.99', drop/'damaged.dcm')
     page.wait_for_selector('.stage')
-    everything = page.content() + downloaded(page, 'Answers as CSV') + downloaded(page, 'Report as HTML') + log.read_text(errors='replace')
+    everything = page.content() + downloaded(page, 'LabelledPredictions as CSV') + downloaded(page, 'Report as HTML') + log.read_text(errors='replace')
     assert not [p for p in PATIENT if p in everything or p.replace('^', ' ') in everything]
     assert [p for p in scratch.rglob('*') if p.is_file()] == []
 
 
 def test_the_evidence_can_be_faded_switched_off_and_zoomed_by_key(visit, drop):
     page = visit()
-    dropped(page, drop/'film.png')
+    dropped(page, drop/'image.png')
     stage, evidence = page.locator('.stage').first, page.locator('img.evidence').first
     stage.wait_for()
     opacity = lambda: float(evidence.evaluate('e => getComputedStyle(e).opacity'))
@@ -178,14 +178,14 @@ def test_the_evidence_can_be_faded_switched_off_and_zoomed_by_key(visit, drop):
     assert 'Not a medical device' in page.locator('.bonefrac-notice').inner_text()
 
 
-def test_twelve_films_at_once(visit, twelve, demo, bonefrac):
+def test_twelve_images_at_once(visit, twelve, demo, bonefrac):
     files = sorted(twelve.iterdir())
     page = visit()
     dropped(page, *files)
     _, out, _ = bonefrac('predict', *[f.name for f in files], '--bundle', demo/'bundle', '--format', 'csv', cwd=twelve)
-    assert downloaded(page, 'Answers as CSV') == out
+    assert downloaded(page, 'LabelledPredictions as CSV') == out
     report = downloaded(page, 'Report as HTML')
-    assert '12 films' in report and report.count('data:image/jpeg') == 2 * pd.read_csv(io.StringIO(out)).refused.isna().sum()
+    assert '12 images' in report and report.count('data:image/jpeg') == 2 * pd.read_csv(io.StringIO(out)).refused.isna().sum()
     assert page.locator('.stage').count() == 5
     shot(page, 'twelve')
 
@@ -193,12 +193,12 @@ def test_twelve_films_at_once(visit, twelve, demo, bonefrac):
 @pytest.mark.parametrize('width, height, scheme', [(1280, 900, 'light'), (390, 844, 'dark')])
 def test_it_fits_desk_and_phone(visit, drop, width, height, scheme):
     page = visit(width, height, color_scheme=scheme)
-    dropped(page, drop/'film.png')
+    dropped(page, drop/'image.png')
     page.wait_for_selector('.stage')
     assert page.evaluate('document.documentElement.scrollWidth') <= width
-    film, notice = page.locator('.stage').first, page.locator('.bonefrac-notice')
-    film.scroll_into_view_if_needed()
-    assert film.bounding_box()['width'] > .6 * min(width, 700) and notice.bounding_box()['y'] + notice.bounding_box()['height'] <= height
+    image, notice = page.locator('.stage').first, page.locator('.bonefrac-notice')
+    image.scroll_into_view_if_needed()
+    assert image.bounding_box()['width'] > .6 * min(width, 700) and notice.bounding_box()['y'] + notice.bounding_box()['height'] <= height
     shot(page, f'predict-{width}')
 
 
@@ -206,7 +206,7 @@ def test_an_example_takes_one_click(visit):
     page = visit()
     page.get_by_role('button', name='Try drawn examples').click()
     page.wait_for_selector('.stage')
-    assert 'These films are drawn' in page.locator('.stMain').inner_text()
+    assert 'These images are drawn' in page.locator('.stMain').inner_text()
     assert page.locator('.stage').count() == 3
 
 
@@ -220,7 +220,7 @@ def test_a_review_decision_is_saved_by_button_and_by_key(visit, server):
     page.keyboard.press('x')
     page.wait_for_selector('text=2 decided')
     shot(page, 'review')
-    assert page.locator('img[alt^="the film"]').evaluate('e => e.complete && e.naturalWidth > 0')
+    assert page.locator('img[alt^="the image"]').evaluate('e => e.complete && e.naturalWidth > 0')
     decided = pd.read_csv(run/'decisions.csv')
     assert decided.decision.tolist() == ['unclear', 'exclude'] and decided.path.is_unique
     later = visit(at='review')
@@ -238,14 +238,14 @@ def test_what_is_too_much_is_said(visit, twelve, tmp_path):
     assert '51 files; the first 50 are answered' in other.locator('.stMain').inner_text()
 
 
-def test_two_people_never_see_each_others_films(visit, drop):
+def test_two_people_never_see_each_others_images(visit, drop):
     one, two = visit(), visit()
-    dropped(one, drop/'film.png')
+    dropped(one, drop/'image.png')
     dropped(two, drop/'wrist of a child.jpg')
     seen = [page.locator('.stMain').inner_text() for page in (one, two)]
-    assert 'film.png' in seen[0] and 'wrist of a child' not in seen[0]
-    assert 'wrist of a child.jpg' in seen[1] and 'film.png' not in seen[1]
-    assert one.locator('img.film').get_attribute('src') != two.locator('img.film').get_attribute('src')
+    assert 'image.png' in seen[0] and 'wrist of a child' not in seen[0]
+    assert 'wrist of a child.jpg' in seen[1] and 'image.png' not in seen[1]
+    assert one.locator('img.image').get_attribute('src') != two.locator('img.image').get_attribute('src')
     assert visit().locator('.stage').count() == 0
 
 

@@ -1,4 +1,4 @@
-"The audit as a user runs it: a command on a folder, stopped and gone on with, on planted faults and on real films"
+"The audit as a user runs it: a command on a folder, stopped and gone on with, on planted faults and on real images"
 import json
 import os
 import signal
@@ -11,22 +11,22 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bonefrac.phantoms import faulty_films
+from bonefrac.planted import planted_dataset
 
 DATA = Path(os.environ.get('BONEFRAC_DATA', 'nowhere'))
-needs_data = pytest.mark.skipif(not (DATA/'multiregion').is_dir(), reason='BONEFRAC_DATA names no folder with multiregion: the audit was not tried on real films')
+needs_data = pytest.mark.skipif(not (DATA/'multiregion').is_dir(), reason='BONEFRAC_DATA names no folder with multiregion: the audit was not tried on real images')
 
 
 @pytest.fixture(scope='module')
 def faulty(tmp_path_factory):
-    "Films with planted faults as a films CSV, and the faults"
+    "Images with planted faults as an images CSV, and the faults"
     folder = tmp_path_factory.mktemp('faulty')
-    films, faults = faulty_films(folder/'films')
-    (folder/'films'/'letter.png').write_text('Dear colleague')
-    films.loc[len(films)] = films.iloc[0].to_dict() | dict(path=str(folder/'films'/'letter.png'), group='')
-    films.loc[len(films)] = films.iloc[0].to_dict() | dict(path=str(folder/'films'/'lost.png'), group='')
-    films.to_csv(folder/'films.csv', index=False)
-    return folder/'films.csv', faults
+    images, faults = planted_dataset(folder/'images')
+    (folder/'images'/'letter.png').write_text('Dear colleague')
+    images.loc[len(images)] = images.iloc[0].to_dict() | dict(path=str(folder/'images'/'letter.png'), group='')
+    images.loc[len(images)] = images.iloc[0].to_dict() | dict(path=str(folder/'images'/'lost.png'), group='')
+    images.to_csv(folder/'images.csv', index=False)
+    return folder/'images.csv', faults
 
 
 @pytest.fixture(scope='module')
@@ -56,18 +56,18 @@ def test_every_planted_fault_is_found_and_nothing_else(audited, faulty):
 
 
 def test_reasons_are_given(audited):
-    notes = {Path(b['path']).name: b['note'] for b in audited[1]['broken']}
+    notes = {Path(b['path']).name: b['issue'] for b in audited[1]['broken']}
     for name, reason in {'cut.png': 'truncated', 'tiny.png': 'too small', 'photo.png': 'not grey', 'letter.png': 'not a picture', 'lost.png': 'cannot be opened'}.items(): assert reason in notes[name]
 
 
 def test_clean_split_is_clean(audited):
     out, found, said = audited
-    films = pd.read_csv(out/'films.csv', keep_default_na=False)
-    inside = films[films.split != '']
-    for column in ('digest', 'radiograph', 'group'): assert inside[inside[column] != ''].groupby(column).split.nunique().max() == 1
+    images = pd.read_csv(out/'images.csv', keep_default_na=False)
+    inside = images[images.split != '']
+    for column in ('digest', 'radiograph_id', 'group'): assert inside[inside[column] != ''].groupby(column).split.nunique().max() == 1
     assert set(inside.groupby('split').label.nunique()) == {2}
-    assert films.note[films.split == ''].ne('').all() and films.published_split.isin(['train', 'valid', 'test']).all()
-    assert '2 films of 1 radiographs' in said
+    assert images.issue[images.split == ''].ne('').all() and images.published_split.isin(['train', 'valid', 'test']).all()
+    assert '2 images of 1 radiographs' in said
 
 
 def test_page_stands_alone_and_names_every_finding(audited, faulty):
@@ -77,7 +77,7 @@ def test_page_stands_alone_and_names_every_finding(audited, faulty):
 
 
 def test_stopped_audit_goes_on(tmp_path, cache):
-    "Ctrl-C while films are read: one line, what was read is kept, and the same command ends with the same result"
+    "Ctrl-C while images are read: one line, what was read is kept, and the same command ends with the same result"
     out = tmp_path/'audit'
     command = [Path(sys.executable).with_name('bonefrac'), 'audit', 'phantoms:240', '--out', out]
     env = {**os.environ, 'BONEFRAC_CACHE': str(cache), 'PYTHONWARNINGS': 'ignore'}
@@ -91,16 +91,16 @@ def test_stopped_audit_goes_on(tmp_path, cache):
     started.send_signal(signal.SIGINT)
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130 and err.rstrip().endswith('bonefrac: stopped') and 'Traceback' not in err
-    assert 40 <= kept() < 240 and not (out/'films.csv').exists()
+    assert 40 <= kept() < 240 and not (out/'images.csv').exists()
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0 and len(pd.read_csv(out/'films.csv')) == 240
+    assert done.returncode == 0 and len(pd.read_csv(out/'images.csv')) == 240
     assert json.loads((out/'audit.json').read_text())['pairs'] == []
 
 
-def test_films_without_labels_can_be_audited(bonefrac, faulty, tmp_path):
-    code, said, err = bonefrac('audit', faulty[0].parent/'films', '--out', tmp_path)
+def test_images_without_labels_can_be_audited(bonefrac, faulty, tmp_path):
+    code, said, err = bonefrac('audit', faulty[0].parent/'images', '--out', tmp_path)
     assert code == 0 and 'radiographs; 4 files are unfit' in said, err
-    assert pd.read_csv(tmp_path/'films.csv', keep_default_na=False).split.eq('').all()
+    assert pd.read_csv(tmp_path/'images.csv', keep_default_na=False).split.eq('').all()
 
 
 def test_sets_that_share_a_radiograph_are_told(bonefrac, tmp_path):
@@ -113,8 +113,8 @@ def test_sets_that_share_a_radiograph_are_told(bonefrac, tmp_path):
     Image.open(here/'3.png').save(there/'under another name.jpg', quality=85)
     code, said, err = bonefrac('audit', here, there, '--out', tmp_path/'audit', '--quiet')
     assert code == 0 and '17 files hold 17 different contents and 16 radiographs' in said and '1 radiographs lie in here and there at once' in said, said + err
-    films = pd.read_csv(tmp_path/'audit'/'films.csv', keep_default_na=False).set_index('path')
-    assert films.group[str(here/'3.png')] == films.group[str(there/'under another name.jpg')] != ''
+    images = pd.read_csv(tmp_path/'audit'/'images.csv', keep_default_na=False).set_index('path')
+    assert images.group[str(here/'3.png')] == images.group[str(there/'under another name.jpg')] != ''
 
 
 def test_what_is_no_dataset_gets_one_line(bonefrac, tmp_path):
@@ -125,28 +125,29 @@ def test_what_is_no_dataset_gets_one_line(bonefrac, tmp_path):
     assert code == 2 and err.count('\n') == 1
 
 
-def second_look(store, films):
-    "The highest score of any film of valid or test with any of the five films of train that are most like it, in each of three ways"
-    from bonefrac.audit import SignatureStore, match_films, nearest, word_descriptors
+def verify_held_out(store, images):
+    "The highest score of any image of valid or test with any of the five images of train that are most like it, in each of three ways"
+    from bonefrac.audit import SignatureStore, match_images, nearest, vlad_descriptors
     import numpy as np
-    store, kept = SignatureStore(store), films[films.split != ''].drop_duplicates('digest')
+    store, kept = SignatureStore(store), images[images.split != ''].drop_duplicates('digest')
     train, held = kept.digest[kept.split == 'train'].tolist(), kept.digest[kept.split != 'train'].tolist()
-    words, flipped = word_descriptors(store, train + held)
+    words, flipped = vlad_descriptors(store, train + held)
     rings, n = np.stack([store.get(k).rings for k in train + held]), len(train)
     ranked = np.hstack([nearest(x[:n], y[n:], 5) for x, y in ((rings, rings), (words, words), (words, flipped))])
-    matches = (match_films(store.get(k), store.get(train[j])) for k, row in zip(held, ranked) for j in dict.fromkeys(row))
+    matches = (match_images(store.get(k), store.get(train[j])) for k, row in zip(held, ranked) for j in dict.fromkeys(row))
     return max(m.score for m in matches if m)
 
 
 @needs_data
 def test_multiregion(bonefrac, tmp_path):
-    "What is known of the set is found among 1,500 films of it, and the clean split holds against a second look that does not trust the first; bench/audit_families.py takes the whole set"
-    from bonefrac.audit import PROVEN
-    from bonefrac.datasets import digest, read_dataset
-    films = read_dataset(DATA/'multiregion').films
-    films['digest'] = films.path.map(digest)
-    assert (len(films), films.digest.nunique()) == (10501, 3811)
-    held, train = films[films.split == 'test'], films[films.split == 'train']
+    "What is known of the set is found among 1,500 images of it, and the clean split holds against a second look that does not trust the first; bench/audit_families.py takes the whole set"
+    from bonefrac.audit import MATCH_THRESHOLD
+    from bonefrac.files import digest
+    from bonefrac.datasets import read_dataset
+    images = read_dataset(DATA/'multiregion').images
+    images['digest'] = images.path.map(digest)
+    assert (len(images), images.digest.nunique()) == (10501, 3811)
+    held, train = images[images.split == 'test'], images[images.split == 'train']
     assert (len(held), held.digest.isin(train.digest).sum()) == (506, 491)
     part = pd.concat([held, train.sample(1500 - len(held), random_state=0)])
     part.drop(columns='digest').to_csv(tmp_path/'part.csv', index=False)
@@ -154,21 +155,21 @@ def test_multiregion(bonefrac, tmp_path):
     assert code == 0, err
     found = json.loads((tmp_path/'audit.json').read_text())
     s, leaking = found['summary'], part[part.split == 'train'].digest
-    assert (s['films'], s['contents'], s['leaks']['test']['same_bytes']) == (1500, part.digest.nunique(), held.digest.isin(leaking).sum())
+    assert (s['images'], s['contents'], s['leaks']['test']['same_bytes']) == (1500, part.digest.nunique(), held.digest.isin(leaking).sum())
     assert {m['label'] for m in found['marks']} == {'fractured'}
-    films = pd.read_csv(tmp_path/'films.csv', keep_default_na=False)
-    assert films[films.split != ''].groupby('split').label.nunique().tolist() == [2, 2, 2]
-    assert second_look(tmp_path/'signatures.sqlite', films) < PROVEN
+    images = pd.read_csv(tmp_path/'images.csv', keep_default_na=False)
+    assert images[images.split != ''].groupby('split').label.nunique().tolist() == [2, 2, 2]
+    assert verify_held_out(tmp_path/'signatures.sqlite', images) < MATCH_THRESHOLD
 
 
 @needs_data
 @pytest.mark.parametrize('name, conflict', [('fracatlas', {'IMG0002886.jpg', 'IMG0004243.jpg'}), ('bonebreak10', {'X-ray-2-comminuted', 'type20420femur'})])
 def test_label_conflicts_of_real_sets_are_named(bonefrac, tmp_path, name, conflict):
-    "Among 60 films of the set: the audit of all of it takes minutes"
+    "Among 60 images of the set: the audit of all of it takes minutes"
     from bonefrac.datasets import read_dataset
-    films = read_dataset(DATA/name).films
-    some = films[films.path.map(lambda p: any(c in p for c in conflict))]
-    pd.concat([some, films.drop(some.index).sample(60, random_state=0)]).to_csv(tmp_path/'some.csv', index=False)
+    images = read_dataset(DATA/name).images
+    some = images[images.path.map(lambda p: any(c in p for c in conflict))]
+    pd.concat([some, images.drop(some.index).sample(60, random_state=0)]).to_csv(tmp_path/'some.csv', index=False)
     code, _, err = bonefrac('audit', tmp_path/'some.csv', '--out', tmp_path/'out', '--quiet')
     assert code == 0, err
     listed = ' '.join(c['path'] for c in json.loads((tmp_path/'out'/'audit.json').read_text())['conflicts'])

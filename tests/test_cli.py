@@ -19,57 +19,57 @@ def test_demo_leaves_what_it_says(demo):
     metrics = json.loads((demo/'metrics.json').read_text())
     assert {'n', 'threshold', 'metrics', 'per_class', 'per_region', 'confusion', 'calibration'} <= set(metrics)
     assert set(metrics['metrics']) == set('accuracy balanced_accuracy sensitivity specificity precision npv f1 kappa top2 auroc average_precision brier ece log_loss'.split())
-    assert {p.name for p in (demo/'audit').iterdir()} == {'films.csv', 'boxes.csv', 'audit.json', 'audit.html', 'signatures.sqlite'}
-    assert np.array(metrics['confusion']['matrix']).sum() == metrics['n'] and metrics['n_seen'] == 0
-    assert {p.name for p in (demo/'bundle').iterdir()} == {'config.json', 'model.onnx', 'model.safetensors', 'gate.safetensors', 'README.md', 'training_films.txt'}
-    for name in ('films.csv', 'history.csv', 'curves.png', 'findings.csv', 'report.html'): assert (demo/name).stat().st_size > 0, name
+    assert {p.name for p in (demo/'audit').iterdir()} == {'images.csv', 'boxes.csv', 'audit.json', 'audit.html', 'signatures.sqlite'}
+    assert np.array(metrics['confusion']['matrix']).sum() == metrics['n'] and metrics['n_in_training'] == 0
+    assert {p.name for p in (demo/'bundle').iterdir()} == {'config.json', 'model.onnx', 'model.safetensors', 'ood.safetensors', 'README.md', 'training_images.txt'}
+    for name in ('images.csv', 'history.csv', 'curves.png', 'findings.csv', 'report.html'): assert (demo/name).stat().st_size > 0, name
     page = (demo/'report.html').read_text()
     assert page.count('<svg') >= 6 and '://' not in page.replace('http://www.w3.org', '').replace('https://matplotlib.org', '').replace('http://purl.org', '').replace('http://creativecommons.org', '')
 
 
-def test_predict_forms_agree(bonefrac, demo, films):
+def test_predict_forms_agree(bonefrac, demo, images):
     bundle = ('--bundle', demo/'bundle')
-    code, out, _ = bonefrac('predict', *films, *bundle, '--format', 'json')
+    code, out, _ = bonefrac('predict', *images, *bundle, '--format', 'json')
     assert code == 0
     records = [json.loads(line) for line in out.splitlines()]
-    assert [r['path'] for r in records] == [str(f) for f in films]
+    assert [r['path'] for r in records] == [str(f) for f in images]
     for r in records:
         assert set(r) == {'path', 'answer', 'probability', 'classes', 'refused', 'inverted'} and r['refused'] is None
         assert r['answer'] in ('fracture', 'doubt', 'no fracture') and 0 <= r['probability'] <= 1
         assert r['probability'] == r['classes']['fractured'] and abs(sum(r['classes'].values()) - 1) < 1e-5
-    rows = list(csv.DictReader(io.StringIO(bonefrac('predict', *films, *bundle, '--format', 'csv')[1])))
+    rows = list(csv.DictReader(io.StringIO(bonefrac('predict', *images, *bundle, '--format', 'csv')[1])))
     assert [(r['path'], r['answer'], float(r['p_fractured'])) for r in rows] == [(r['path'], r['answer'], r['probability']) for r in records]
-    table = [line.split('\t') for line in bonefrac('predict', *films, *bundle)[1].splitlines()]
+    table = [line.split('\t') for line in bonefrac('predict', *images, *bundle)[1].splitlines()]
     assert [(p, a) for p, a, _ in table] == [(r['path'], r['answer']) for r in records]
-    folder = bonefrac('predict', films[0].parent, *bundle, '--format', 'json')[1]
-    listed = bonefrac('predict', '-', *bundle, '--format', 'json', stdin='\n'.join(map(str, films)))[1]
+    folder = bonefrac('predict', images[0].parent, *bundle, '--format', 'json')[1]
+    listed = bonefrac('predict', '-', *bundle, '--format', 'json', stdin='\n'.join(map(str, images)))[1]
     assert folder == listed == out
 
 
-def test_what_is_no_film_and_what_is_turned_round(bonefrac, demo, films, tmp_path):
-    from bonefrac.phantoms import stray
-    film = np.asarray(Image.open(films[0]))
-    for name, pixels in (('film', film), ('turned', 255 - film), ('mirrored', film[:, ::-1]), ('page', stray('page', 320))): Image.fromarray(pixels).save(tmp_path/f'{name}.png')
+def test_what_is_no_image_and_what_is_turned_round(bonefrac, demo, images, tmp_path):
+    from bonefrac.not_radiographs import not_radiograph
+    image = np.asarray(Image.open(images[0]))
+    for name, pixels in (('image', image), ('turned', 255 - image), ('mirrored', image[:, ::-1]), ('page', not_radiograph('page', 320))): Image.fromarray(pixels).save(tmp_path/f'{name}.png')
     ask = lambda *options: {Path(r['path']).stem: r for r in map(json.loads, bonefrac('predict', tmp_path, '--bundle', demo/'bundle', '--format', 'json', *options)[1].splitlines())}
-    plain, both, ungated = ask(), ask('--mirrored'), ask('--ungated')
-    assert plain['page']['answer'] == 'refused' and 'bone radiograph' in plain['page']['refused'] and ungated['page']['refused'] is None
-    assert [plain[k]['inverted'] for k in ('film', 'turned')] == [False, True] and abs(plain['film']['probability'] - plain['turned']['probability']) < .02
-    assert abs(both['film']['probability'] - both['mirrored']['probability']) < 1e-3
-    assert not any(r['inverted'] for r in ungated.values())
+    plain, both, unchecked = ask(), ask('--tta'), ask('--no-input-check')
+    assert plain['page']['answer'] == 'refused' and 'bone radiograph' in plain['page']['refused'] and unchecked['page']['refused'] is None
+    assert [plain[k]['inverted'] for k in ('image', 'turned')] == [False, True] and abs(plain['image']['probability'] - plain['turned']['probability']) < .02
+    assert abs(both['image']['probability'] - both['mirrored']['probability']) < 1e-3
+    assert not any(r['inverted'] for r in unchecked.values())
 
 
-def test_heatmaps(bonefrac, demo, films, tmp_path):
-    code, _, _ = bonefrac('predict', *films[:2], '--bundle', demo/'bundle', '--heatmaps', tmp_path/'maps')
-    assert code == 0 and sorted(p.name for p in (tmp_path/'maps').iterdir()) == ['film0.png', 'film1.png']
-    assert Image.open(tmp_path/'maps'/'film0.png').mode == 'RGB'
+def test_heatmaps(bonefrac, demo, images, tmp_path):
+    code, _, _ = bonefrac('predict', *images[:2], '--bundle', demo/'bundle', '--heatmaps', tmp_path/'maps')
+    assert code == 0 and sorted(p.name for p in (tmp_path/'maps').iterdir()) == ['image0.png', 'image1.png']
+    assert Image.open(tmp_path/'maps'/'image0.png').mode == 'RGB'
 
 
-def test_bad_films_are_refused_one_by_one(bonefrac, demo, films, tmp_path):
+def test_bad_images_are_refused_one_by_one(bonefrac, demo, images, tmp_path):
     (tmp_path/'a_letter.jpg').write_text('Dear colleague')
-    Image.open(films[0]).save(tmp_path/'b_whole.jpg')
+    Image.open(images[0]).save(tmp_path/'b_whole.jpg')
     (tmp_path/'b_truncated.jpg').write_bytes((tmp_path/'b_whole.jpg').read_bytes()[:3000]); (tmp_path/'b_whole.jpg').unlink()
     (tmp_path/'c_empty.png').touch()
-    shutil.copy(films[1], tmp_path/'d.png'); shutil.copy(films[2], tmp_path/'e.png')
+    shutil.copy(images[1], tmp_path/'d.png'); shutil.copy(images[2], tmp_path/'e.png')
     code, out, err = bonefrac('predict', tmp_path, '--bundle', demo/'bundle', '--format', 'json')
     records = {Path(r['path']).name: r for r in map(json.loads, out.splitlines())}
     assert code == 2 and 'Traceback' not in err
@@ -79,9 +79,9 @@ def test_bad_films_are_refused_one_by_one(bonefrac, demo, films, tmp_path):
 
 
 @pytest.mark.parametrize('args, word', [
-    (('predict', 'film.png', '--bundle', 'nobody'), 'no bundle there'), (('predict', 'film.png', '--format', 'xml'), 'choose table'),
+    (('predict', 'image.png', '--bundle', 'nobody'), 'no bundle there'), (('predict', 'image.png', '--format', 'xml'), 'choose table'),
     (('predict',), 'Missing argument'), (('train', 'nowhere', '--out', 'x'), 'no such folder'), (('train', 'phantoms:many', '--out', 'x'), 'phantoms:600'),
-    (('train', 'phantoms:60', '--out', 'x', '--arch', 'resnet5O', '--weights', 'none'), 'did you mean resnet50'), (('train', 'phantoms:60', '--out', 'x', '--epochs', '0'), '--epochs'),
+    (('train', 'phantoms:60', '--out', 'x', '--arch', 'resnet5O', '--no-pretrained'), 'did you mean resnet50'), (('train', 'phantoms:60', '--out', 'x', '--epochs', '0'), '--epochs'),
     (('train', 'phantoms:60', '--out', 'x', '--target', 'colour'), "no column 'colour'"), (('evaluate', 'nobody', 'phantoms:60', '--out', 'x'), 'no bundle there'),
     (('models', 'zzz'), 'no backbone'), (('datasets', '--get', 'zzz'), 'no such set'), (('datasets', '--get', 'mura'), 'signed'), (('fly',), 'fly')])
 def test_wrong_use_gets_one_line(bonefrac, tmp_path, args, word):
@@ -101,7 +101,7 @@ def test_lists(bonefrac):
     assert 'mobilenetv2_100' in bonefrac('models')[1] and 'resnet50' in bonefrac('models', 'resnet50')[1].split()
 
 
-TRAIN = ('train', 'phantoms:150', '--arch', 'small_cnn', '--weights', 'none', '--size', 64, '--epochs', 12, '--batch-size', 16, '--lr', 0.003)
+TRAIN = ('train', 'phantoms:150', '--arch', 'small_cnn', '--no-pretrained', '--size', 64, '--epochs', 12, '--batch-size', 16, '--lr', 0.003)
 
 
 def start(cache, out):
@@ -143,17 +143,17 @@ def test_ctrl_c_keeps_the_best_so_far(cache, tmp_path):
 
 
 def test_evaluation_says_what_training_saw(bonefrac, demo, tmp_path):
-    code, said, err = bonefrac('evaluate', demo/'bundle', demo/'films.csv', '--split', 'train', '--out', tmp_path/'eval')
+    code, said, err = bonefrac('evaluate', demo/'bundle', demo/'images.csv', '--split', 'train', '--out', tmp_path/'eval')
     assert code == 0, err
     metrics = json.loads((tmp_path/'eval'/'metrics.json').read_text())
-    assert metrics['n_seen'] == metrics['n'] > 0 and 'measure memory' in said
+    assert metrics['n_in_training'] == metrics['n'] > 0 and 'measure memory' in said
 
 
 def test_fine_tune_a_bundle(bonefrac, demo, tmp_path):
     code, said, err = bonefrac('train', 'phantoms:150', '--init', demo/'bundle', '--size', 64, '--epochs', 1, '--target', 'region', '--out', tmp_path/'tuned', '--quiet')
     assert code == 0, err
     config = json.loads((tmp_path/'tuned'/'bundle'/'config.json').read_text())
-    assert config['classes'] == sorted(['forearm', 'hand', 'hip', 'lower leg', 'upper arm']) and config['architecture']['weights'] == 'bundle demo'
+    assert config['classes'] == sorted(['forearm', 'hand', 'hip', 'tibia and fibula', 'humerus']) and config['architecture']['weights'] == 'bundle demo'
 
 
 def test_test_figures_go_into_the_card(bonefrac, demo, tmp_path):
@@ -161,7 +161,7 @@ def test_test_figures_go_into_the_card(bonefrac, demo, tmp_path):
     assert code == 0 and out.strip() == str(tmp_path/'told'), err
     card, metrics = (tmp_path/'told'/'README.md').read_text(), json.loads((demo/'metrics.json').read_text())
     of_a_region = next(f['sensitivity'] for f in metrics['per_region'].values() if f['sensitivity']['value'] is not None)
-    for m in (metrics['metrics']['auroc'], of_a_region, metrics['at_points']['rule_out']['specificity']): assert f"{m['value']:.3f}" in card
+    for m in (metrics['metrics']['auroc'], of_a_region, metrics['metrics_at_operating_points']['rule_out']['specificity']): assert f"{m['value']:.3f}" in card
     assert '# told' in card and '`doubt`' in card and 'Not a medical device' in card
     config = json.loads((tmp_path/'told'/'config.json').read_text())
     assert config['evaluation']['n'] == metrics['n'] and config['files']['model.onnx'] == metrics['model']
@@ -170,8 +170,8 @@ def test_test_figures_go_into_the_card(bonefrac, demo, tmp_path):
     assert code == 2 and 'another model' in err and err.count('\n') == 1 and not (tmp_path/'other').exists()
 
 
-def test_predict_never_loads_torch(demo, films, cache):
-    script = f"import sys; sys.argv = ['bonefrac', 'predict', {str(films[0])!r}, '--bundle', {str(demo/'bundle')!r}]; from bonefrac.cli import main; main()"
+def test_predict_never_loads_torch(demo, images, cache):
+    script = f"import sys; sys.argv = ['bonefrac', 'predict', {str(images[0])!r}, '--bundle', {str(demo/'bundle')!r}]; from bonefrac.cli import main; main()"
     done = subprocess.run([sys.executable, '-X', 'importtime', '-c', script], capture_output=True, text=True, env={**os.environ, 'BONEFRAC_CACHE': str(cache)})
     loaded = {line.rpartition('|')[2].strip().partition('.')[0] for line in done.stderr.splitlines() if line.startswith('import time:')}
     assert done.returncode == 0 and 'onnxruntime' in loaded

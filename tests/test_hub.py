@@ -58,7 +58,7 @@ def hub(tmp_path):
     server.server_close()
 
 
-def test_there_and_back(bonefrac, demo, films, hub, tmp_path):
+def test_there_and_back(bonefrac, demo, images, hub, tmp_path):
     mine = shutil.copytree(demo/'bundle', tmp_path/'mine')
     (mine/'notes.txt').write_text('nobody else reads this')
     code, out, err = bonefrac('push', mine, 'me/example', env=hub.env)
@@ -71,7 +71,7 @@ def test_there_and_back(bonefrac, demo, films, hub, tmp_path):
     assert code == 0, err
     assert {p.name: p.read_bytes() for p in (tmp_path/'pulled').iterdir()} == {p.name: p.read_bytes() for p in (demo/'bundle').iterdir()}
 
-    ask = lambda bundle: bonefrac('predict', films[0], '--bundle', bundle, '--format', 'json', env=hub.env)[1]
+    ask = lambda bundle: bonefrac('predict', images[0], '--bundle', bundle, '--format', 'json', env=hub.env)[1]
     assert ask('hf:me/example') == ask(demo/'bundle') != ''
 
 

@@ -14,10 +14,10 @@ needs_browser = pytest.mark.skipif(CHROMIUM is None, reason='no chromium on PATH
 @pytest.fixture
 def lab(tmp_path):
     "A JupyterLab server with a notebook that reviews six phantoms; (its address, its folder)"
-    from bonefrac.phantoms import phantom_films
-    films, _ = phantom_films(6, tmp_path/'films')
+    from bonefrac.phantoms import phantom_dataset
+    images, _ = phantom_dataset(6, tmp_path/'images')
     p = [.9, .2, .7, .4, .6, .1]
-    films.assign(**{'p_not fractured': p, 'p_fractured': [1 - q for q in p], 'seen': False}).to_csv(tmp_path/'findings.csv', index=False)
+    images.assign(**{'p_not fractured': p, 'p_fractured': [1 - q for q in p], 'in_training': False}).to_csv(tmp_path/'findings.csv', index=False)
     source = "import pandas as pd\nfrom bonefrac.review import Review\nReview(pd.read_csv('findings.csv', keep_default_na=False), decisions='decisions.csv')"
     cell = dict(cell_type='code', id='review', metadata={}, execution_count=None, outputs=[], source=source)
     (tmp_path/'review.ipynb').write_text(json.dumps(dict(cells=[cell], metadata=dict(kernelspec=dict(name='python3', display_name='python3', language='python')), nbformat=4, nbformat_minor=5)))
@@ -25,7 +25,7 @@ def lab(tmp_path):
 
 
 def open_review(page, address):
-    "Open the notebook, run its cell, wait for the film"
+    "Open the notebook, run its cell, wait for the image"
     page.goto(f'{address}/lab/tree/review.ipynb?reset')
     page.wait_for_selector('.jp-Notebook .jp-CodeCell', timeout=90_000)
     page.locator('.jp-Notebook .jp-CodeCell .jp-InputArea-editor').first.click()

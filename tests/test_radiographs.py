@@ -1,4 +1,4 @@
-"Reading films: every DICOM transfer syntax that pydicom brings a sample of, and files that were damaged in every way"
+"Reading images: every DICOM transfer syntax that pydicom brings a sample of, and files that were damaged in every way"
 from io import BytesIO
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from PIL import Image
 from pydicom.data.data_manager import DATA_ROOT
 
 from bonefrac.phantoms import phantom
-from bonefrac.radiographs import RadiographError, letterbox, letterbox_frame, read_radiograph, read_square
+from bonefrac.radiographs import RadiographError, letterbox, letterbox_frame, read_radiograph, read_letterboxed
 
 SAMPLES = Path(DATA_ROOT)/'test_files'
 ONE_FRAME = ['JPEG2000', 'JPEGLSNearLossless_16', 'MR_small', 'MR_small_RLE', 'MR_small_bigendian', 'MR_small_implicit', 'MR_small_jp2klossless', 'MR_small_jpeg_ls_lossless',
@@ -21,8 +21,8 @@ ONE_FRAME = ['JPEG2000', 'JPEGLSNearLossless_16', 'MR_small', 'MR_small_RLE', 'M
 @pytest.mark.filterwarnings('ignore')
 def test_transfer_syntaxes(name):
     path = SAMPLES/f'{name}.dcm'
-    film, tags = read_radiograph(path), pydicom.dcmread(path, stop_before_pixels=True)
-    assert film.pixels.dtype == np.uint8 and film.pixels.shape == film.size == (tags.Rows, tags.Columns)
+    image, tags = read_radiograph(path), pydicom.dcmread(path, stop_before_pixels=True)
+    assert image.pixels.dtype == np.uint8 and image.pixels.shape == image.size == (tags.Rows, tags.Columns)
 
 
 def test_compression_changes_no_pixel():
@@ -39,9 +39,9 @@ def test_dicom_refused(name, why):
 
 
 def encoded():
-    film = Image.fromarray(phantom('hand', 'oblique', size=96, seed=1).pixels)
+    image = Image.fromarray(phantom('hand', 'oblique', size=96, seed=1).pixels)
     for fmt, kw in (('JPEG', {}), ('JPEG', {'progressive': True}), ('PNG', {}), ('GIF', {}), ('TIFF', {}), ('TIFF', {'compression': 'tiff_lzw'}), ('BMP', {}), ('WEBP', {})):
-        buf = BytesIO(); film.save(buf, fmt, **kw)
+        buf = BytesIO(); image.save(buf, fmt, **kw)
         yield buf.getvalue()
     yield (SAMPLES/'MR_small_RLE.dcm').read_bytes()
     yield (SAMPLES/'MR_small_jp2klossless.dcm').read_bytes()
@@ -54,24 +54,24 @@ FILES = list(encoded())
 @given(st.sampled_from(FILES), st.data())
 @pytest.mark.filterwarnings('ignore')
 def test_damage_never_escapes(content, data):
-    "Any cut, any changed bytes: a film, or a RadiographError of one line"
+    "Any cut, any changed bytes: an image, or a RadiographError of one line"
     damaged = bytearray(content[:data.draw(st.integers(0, len(content)))])
     for at, value in data.draw(st.lists(st.tuples(st.integers(0, max(0, len(damaged) - 1)), st.integers(0, 255)), max_size=12)):
         if damaged: damaged[at] = value
-    try: film = read_radiograph(bytes(damaged), side=data.draw(st.sampled_from([None, 32, 320])))
+    try: image = read_radiograph(bytes(damaged), side=data.draw(st.sampled_from([None, 32, 320])))
     except RadiographError as e: assert str(e) and '\n' not in str(e)
-    else: assert film.pixels.dtype == np.uint8 and film.pixels.ndim == 2 and film.pixels.max() > film.pixels.min()
+    else: assert image.pixels.dtype == np.uint8 and image.pixels.ndim == 2 and image.pixels.max() > image.pixels.min()
 
 
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(16, 640))
-def test_letterbox_frame_holds_the_film(height, width, size):
+def test_letterbox_frame_holds_the_image(height, width, size):
     top, left, h, w = letterbox_frame((height, width), size)
     assert max(h, w) == size and min(h, w) >= 1 and 0 <= top and top + h <= size and 0 <= left and left + w <= size
     assert abs(h / size - height / max(height, width)) <= 1 / size and abs(w / size - width / max(height, width)) <= 1 / size
 
 
 def test_reduced_decoding_shows_the_same():
-    film = Image.fromarray(phantom('lower leg', 'oblique', size=1600, seed=2).pixels)
-    buf = BytesIO(); film.save(buf, 'JPEG', quality=95)
-    whole, reduced = letterbox(read_radiograph(buf.getvalue()).pixels, 320), read_square(buf.getvalue(), 320)
+    image = Image.fromarray(phantom('tibia and fibula', 'oblique', size=1600, seed=2).pixels)
+    buf = BytesIO(); image.save(buf, 'JPEG', quality=95)
+    whole, reduced = letterbox(read_radiograph(buf.getvalue()).pixels, 320), read_letterboxed(buf.getvalue(), 320)
     assert abs(whole.astype(int) - reduced).mean() < 1.5

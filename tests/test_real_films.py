@@ -7,35 +7,36 @@ import pandas as pd
 import pytest
 
 DATA = Path(os.environ.get('BONEFRAC_DATA', 'nowhere'))
-needs_data = pytest.mark.skipif(not (DATA/'fracatlas').is_dir(), reason='BONEFRAC_DATA names no folder with fracatlas: reading, training and deployment were not compared on real films')
+needs_data = pytest.mark.skipif(not (DATA/'fracatlas').is_dir(), reason='BONEFRAC_DATA names no folder with fracatlas: reading, training and deployment were not compared on real images')
 
 
 @needs_data
-def test_broken_films_are_the_known_ones(tmp_path):
-    from bonefrac.dataloaders import FilmCache, cached_films
+def test_broken_images_are_the_known_ones(tmp_path):
+    from bonefrac.dataloaders import ImageCache, cached_images
     from bonefrac.datasets import read_dataset
     for name, broken in (('fracatlas', 59), ('multiregion', 12), ('bonebreak10', 0)):
-        films, _ = cached_films(read_dataset(DATA/name).films, cache=FilmCache(64, tmp_path), quiet=True)
-        assert (~films.ok).sum() == broken, name
-        assert films.note[~films.ok].str.contains('truncated').all()
+        images, _ = cached_images(read_dataset(DATA/name).images, cache=ImageCache(64, tmp_path), quiet=True)
+        assert (~images.usable).sum() == broken, name
+        assert images.issue[~images.usable].str.contains('truncated').all()
 
 
 @needs_data
-def test_training_and_deployment_agree_on_every_test_film(tmp_path):
-    from bonefrac.dataloaders import FilmCache
-    from bonefrac.datasets import ensure_split, read_dataset
+def test_training_and_deployment_agree_on_every_test_image(tmp_path):
+    from bonefrac.dataloaders import ImageCache
+    from bonefrac.splits import ensure_split
+    from bonefrac.datasets import read_dataset
     from bonefrac.export import export_bundle
     from bonefrac.prediction import Predictor
     from bonefrac.training import fit_recipe, fracture_learner, learner_probabilities
-    films = ensure_split(read_dataset(DATA/'fracatlas').films)
-    part = pd.concat([f.head(90) for _, f in films.groupby(['split', 'label'])])
+    images = ensure_split(read_dataset(DATA/'fracatlas').images)
+    part = pd.concat([f.head(90) for _, f in images.groupby(['split', 'label'])])
     weights = 'auto' if (Path(os.environ.get('BONEFRAC_WEIGHTS', 'nowhere'))/'mobilenetv2_100.json').is_file() else 'none'
-    learn = fracture_learner(part, 'mobilenetv2_100', 128, weights=weights, cache=FilmCache(128, tmp_path/'cache'), quiet=True)
+    learn = fracture_learner(part, 'mobilenetv2_100', 128, weights=weights, cache=ImageCache(128, tmp_path/'cache'), quiet=True)
     fit_recipe(learn, 2, 1e-3, folder=tmp_path/'run', quiet=True)
     bundle = export_bundle(learn, tmp_path/'bundle', 'test', data='fracatlas')
-    test = learn.dls.films[(learn.dls.films.split == 'test') & learn.dls.films.ok]
+    test = learn.dls.images[(learn.dls.images.split == 'test') & learn.dls.images.usable]
     predictor = Predictor(bundle)
     _, logits = learner_probabilities(learn, test)
     found = predictor.findings(test, quiet=True)
     assert len(test) > 150 and np.abs(predictor.probabilities(logits)[:, 1] - found['p_fractured']).max() < 1e-3
-    assert not found.seen.any()
+    assert not found.in_training.any()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-SMALL = ('--arch', 'small_cnn', '--size', 64, '--epochs', 1, '--weights', 'none', '--quiet')
+SMALL = ('--arch', 'small_cnn', '--size', 64, '--epochs', 1, '--no-pretrained', '--quiet')
 
 
 @pytest.fixture(scope='module')
@@ -17,16 +17,16 @@ def folds(bonefrac, tmp_path_factory):
     return out
 
 
-def test_every_film_is_held_out_once(folds):
+def test_every_image_is_held_out_once(folds):
     found = pd.read_csv(folds/'findings.csv', keep_default_na=False)
-    assert len(found) == found.path.nunique() == 120 and not found.seen.astype(str).eq('True').any()
+    assert len(found) == found.path.nunique() == 120 and not found.in_training.astype(str).eq('True').any()
     for fold in (0, 1):
-        films = pd.read_csv(folds/f'fold-{fold}'/'films.csv', keep_default_na=False)
-        assert films.groupby('group').split.nunique().max() == 1 and set(films.split) == {'train', 'valid', 'test'}
+        images = pd.read_csv(folds/f'fold-{fold}'/'images.csv', keep_default_na=False)
+        assert images.groupby('group').split.nunique().max() == 1 and set(images.split) == {'train', 'valid', 'test'}
 
 
 def test_review_reaches_training(bonefrac, folds, tmp_path):
-    code, said, err = bonefrac('review', folds/'findings.csv', '--out', tmp_path/'review', '--bundle', folds/'fold-0'/'bundle', '--films', 12)
+    code, said, err = bonefrac('review', folds/'findings.csv', '--out', tmp_path/'review', '--bundle', folds/'fold-0'/'bundle', '--images', 12)
     assert code == 0 and 'labels are probably wrong' in said, err
     page = (tmp_path/'review'/'gallery.html').read_text()
     assert page.count('<img') == 12 and 'src="http' not in page
@@ -39,11 +39,11 @@ def test_review_reaches_training(bonefrac, folds, tmp_path):
     work.to_csv(tmp_path/'review'/'worklist.csv', index=False)
     code, _, err = bonefrac('train', 'phantoms:120', '--review', tmp_path/'review'/'worklist.csv', '--out', tmp_path/'run', *SMALL)
     assert code == 0, err
-    films = pd.read_csv(tmp_path/'run'/'films.csv', keep_default_na=False).set_index('path')
-    assert films.label[wrong] == other and not films.ok[out] and 'review' in films.note[wrong]
+    images = pd.read_csv(tmp_path/'run'/'images.csv', keep_default_na=False).set_index('path')
+    assert images.label[wrong] == other and not images.usable[out] and 'review' in images.issue[wrong]
     code, _, err = bonefrac('audit', 'phantoms:120', '--review', tmp_path/'review'/'worklist.csv', '--out', tmp_path/'audit', '--quiet')
     assert code == 0, err
-    audited = pd.read_csv(tmp_path/'audit'/'films.csv', keep_default_na=False).set_index('path')
+    audited = pd.read_csv(tmp_path/'audit'/'images.csv', keep_default_na=False).set_index('path')
     assert audited.label[wrong] == other and audited.split[out] == ''
 
 
@@ -59,16 +59,16 @@ def test_compare_two_models(bonefrac, folds, tmp_path):
     better = found.assign(**{'p_fractured': .8 * truth + .1, 'p_not fractured': .9 - .8 * truth})
     better.to_csv(tmp_path/'better.csv', index=False)
     code, said, err = bonefrac('compare', folds/'findings.csv', tmp_path/'better.csv', '--out', tmp_path)
-    assert code == 0 and said.startswith(f"{(found.refused == '').sum()} films; right on A only 0"), err
+    assert code == 0 and said.startswith(f"{(found.refused == '').sum()} images; right on A only 0"), err
     difference = json.loads((tmp_path/'comparison.json').read_text())['metrics']['auroc']
     assert difference['b'] == 1 and difference['low'] > 0
     code, _, err = bonefrac('compare', folds/'findings.csv', Path(__file__))
     assert code == 2 and err.count('\n') == 1
 
 
-def test_hard_cases_and_prevalence(bonefrac, folds, films, tmp_path):
-    for i, film in enumerate(films): (tmp_path/'hard'/('fractured' if i > 2 else 'normal')).mkdir(parents=True, exist_ok=True); (tmp_path/'hard'/('fractured' if i > 2 else 'normal')/film.name).write_bytes(film.read_bytes())
-    code, _, err = bonefrac('evaluate', folds/'fold-0'/'bundle', folds/'fold-0'/'films.csv', '--hard-cases', tmp_path/'hard', '--prevalence', .05, '--out', tmp_path/'eval', '--quiet')
+def test_hard_cases_and_prevalence(bonefrac, folds, images, tmp_path):
+    for i, image in enumerate(images): (tmp_path/'hard'/('fractured' if i > 2 else 'normal')).mkdir(parents=True, exist_ok=True); (tmp_path/'hard'/('fractured' if i > 2 else 'normal')/image.name).write_bytes(image.read_bytes())
+    code, _, err = bonefrac('evaluate', folds/'fold-0'/'bundle', folds/'fold-0'/'images.csv', '--hard-cases', tmp_path/'hard', '--prevalence', .05, '--out', tmp_path/'eval', '--quiet')
     assert code == 0, err
     page, metrics = (tmp_path/'eval'/'report.html').read_text(), json.loads((tmp_path/'eval'/'metrics.json').read_text())
     assert metrics['hard_cases']['n'] == 6 and 'Hard cases' in page and 'of whom 50 are fractured' in page

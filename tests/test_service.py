@@ -43,33 +43,33 @@ def memory(pid):
     return int(next(line for line in Path(f'/proc/{pid}/status').read_text().splitlines() if line.startswith('VmRSS')).split()[1]) * 1024
 
 
-def test_it_gives_the_records_that_the_command_gives(server, films, demo, bonefrac):
-    code, out, _ = bonefrac('predict', *[f.name for f in films], '--bundle', demo/'bundle', '--format', 'json', cwd=films[0].parent)
-    told = httpx.post(f'{server[0]}/predict', files=[('files', (f.name, f.read_bytes())) for f in films])
+def test_it_gives_the_records_that_the_command_gives(server, images, demo, bonefrac):
+    code, out, _ = bonefrac('predict', *[f.name for f in images], '--bundle', demo/'bundle', '--format', 'json', cwd=images[0].parent)
+    told = httpx.post(f'{server[0]}/predict', files=[('files', (f.name, f.read_bytes())) for f in images])
     assert told.status_code == 200
     for a, b in zip(told.json(), map(json.loads, out.splitlines()), strict=True):
         assert {k: v for k, v in a.items() if k not in ('probability', 'classes')} == {k: v for k, v in b.items() if k not in ('probability', 'classes')}
         assert a['probability'] == b['probability'] or abs(a['probability'] - b['probability']) < 1e-4   # the batch may differ, so the last digits
 
 
-def malformed(film, i):
-    "The i-th way to send something that is no film"
+def malformed(image, i):
+    "The i-th way to send something that is no image"
     rng = np.random.default_rng(i)
     noise = rng.bytes(int(rng.integers(1, 4000)))
-    content = [noise, b'', film[:len(film) // 3], b'\x89PNG\r\n\x1a\n' + noise, bytes(128) + b'DICM' + noise, b'GIF89a' + noise, '{"film": 1}'.encode(), b'%PDF-1.7' + noise][i % 8]
+    content = [noise, b'', image[:len(image) // 3], b'\x89PNG\r\n\x1a\n' + noise, bytes(128) + b'DICM' + noise, b'GIF89a' + noise, '{"image": 1}'.encode(), b'%PDF-1.7' + noise][i % 8]
     boundary = {'content-type': 'multipart/form-data; boundary=x'}
     if i % 10 == 8: return dict(content=noise, headers=boundary)
-    if i % 10 == 9: return dict(content=b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + film[:100], headers=boundary)
+    if i % 10 == 9: return dict(content=b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + image[:100], headers=boundary)
     if i % 10 == 7: return dict(data={'files': 'no file'})
     return dict(files=[('files', (f'{i}.png', content))])
 
 
-def test_two_hundred_malformed_uploads_get_4xx_and_it_still_answers(server, films):
+def test_two_hundred_malformed_uploads_get_4xx_and_it_still_answers(server, images):
     address, process, _ = server
-    film = films[0].read_bytes()
-    statuses = [httpx.post(f'{address}/predict', timeout=30, **malformed(film, i)).status_code for i in range(200)]
+    image = images[0].read_bytes()
+    statuses = [httpx.post(f'{address}/predict', timeout=30, **malformed(image, i)).status_code for i in range(200)]
     assert {s // 100 for s in statuses} == {4}, sorted(set(statuses))
-    assert httpx.post(f'{address}/predict', files={'files': film}).status_code == 200 and process.poll() is None
+    assert httpx.post(f'{address}/predict', files={'files': image}).status_code == 200 and process.poll() is None
 
 
 def test_what_is_too_large_is_turned_away(server):
@@ -88,9 +88,9 @@ def test_its_openapi_holds_against_schemathesis(server, tmp_path):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
 
 
-def test_eight_clients_at_once_get_answers_and_memory_stays(server, films):
+def test_eight_clients_at_once_get_answers_and_memory_stays(server, images):
     address, process, _ = server
-    bodies = [f.read_bytes() for f in films]
+    bodies = [f.read_bytes() for f in images]
     def client(i, seconds):
         ends, answered = time.monotonic() + seconds, 0
         with httpx.Client(timeout=30) as c:
@@ -106,9 +106,9 @@ def test_eight_clients_at_once_get_answers_and_memory_stays(server, films):
     assert memory(process.pid) - before < 20 * 2**20
 
 
-def test_a_request_under_way_is_answered_before_it_stops(demo, films, tmp_path):
+def test_a_request_under_way_is_answered_before_it_stops(demo, images, tmp_path):
     with running(tmp_path, '--bundle', demo/'bundle') as (address, process, log):
-        many = [('files', (f'{i}.png', films[i % 6].read_bytes())) for i in range(50)]
+        many = [('files', (f'{i}.png', images[i % 6].read_bytes())) for i in range(50)]
         with ThreadPoolExecutor(1) as pool:
             asked = pool.submit(httpx.post, f'{address}/predict', files=many, timeout=60)
             time.sleep(.3)
@@ -120,14 +120,14 @@ def test_a_request_under_way_is_answered_before_it_stops(demo, films, tmp_path):
     assert 'Traceback' not in log.read_text()
 
 
-def test_the_log_is_json_and_names_nobody(demo, films, tmp_path):
+def test_the_log_is_json_and_names_nobody(demo, images, tmp_path):
     from test_app import PATIENT, dicom
-    film = dicom(np.asarray(Image.open(films[0])))
+    image = dicom(np.asarray(Image.open(images[0])))
     with running(tmp_path, '--bundle', demo/'bundle', BONEFRAC_TOKEN='open sesame') as (address, _, log):
         send = lambda name, content, **h: httpx.post(f'{address}/predict', files={'files': (name, content)}, headers=h)
-        assert send('DOE^JANE.dcm', film).status_code == 401
+        assert send('DOE^JANE.dcm', image).status_code == 401
         allowed = dict(authorization='Bearer open sesame')
-        answers = [send('DOE^JANE.dcm', content, **allowed) for content in (film, film[:-1000], b'DOE^JANE')]
+        answers = [send('DOE^JANE.dcm', content, **allowed) for content in (image, image[:-1000], b'DOE^JANE')]
         assert [a.status_code for a in answers] == [200, 422, 422]
         assert not [p for p in PATIENT[1:] if p in ''.join(a.text for a in answers)]
         httpx.get(f'{address}/DOE^JANE?name=DOE^JANE')

@@ -41,9 +41,9 @@ def other_shape(folder):
 
 def other_gate(folder):
     from safetensors.numpy import load_file, save_file
-    gate = load_file(folder/'gate.safetensors')
-    gate['mean'] = gate['mean'][:-1]
-    save_file(gate, folder/'gate.safetensors')
+    ood = load_file(folder/'ood.safetensors')
+    ood['mean'] = ood['mean'][:-1]
+    save_file(ood, folder/'ood.safetensors')
     rehash(folder)
 
 
@@ -55,13 +55,13 @@ def no_model(folder):
 TAMPERED = {
     'a changed byte of the model': (a_byte_of('model.onnx'), 'model.onnx: was changed'),
     'a changed byte of the weights': (a_byte_of('model.safetensors'), 'model.safetensors: was changed'),
-    'a changed byte of the gate': (a_byte_of('gate.safetensors'), 'gate.safetensors: was changed'),
+    'a changed byte of the gate': (a_byte_of('ood.safetensors'), 'ood.safetensors: was changed'),
     'a changed byte of the card': (a_byte_of('README.md'), 'README.md: was changed'),
     'a pickle': (lambda f: (f/'model.pkl').write_bytes(b'\x80\x04.'), 'execute code'),
     'a pickle below': (lambda f: ((f/'more').mkdir(), (f/'more'/'weights.pth').write_bytes(b'')), 'execute code'),
     'a path outside': (lambda f: reconfigured(f, files={'../../model.onnx': '0' * 64}), 'which no bundle has'),
     'no hash of the model': (lambda f: reconfigured(f, files={}), 'does not list model.onnx'),
-    'an unknown schema': (lambda f: reconfigured(f, schema=2), 'schema version 2'),
+    'an unknown schema': (lambda f: reconfigured(f, schema=3), 'schema version 3'),
     'other preprocessing': (lambda f: reconfigured(f, input={'size': 160, 'preprocessing': 99}), 'preprocessing version 99'),
     'a size that is none': (lambda f: reconfigured(f, input={'size': -1, 'preprocessing': 1}), 'not a whole number'),
     'another size than the model takes': (lambda f: reconfigured(f, input={'size': 96, 'preprocessing': 1}), 'other shapes'),
@@ -87,10 +87,10 @@ def test_a_bundle_that_was_tampered_with_is_refused(demo, tmp_path, how):
     assert '\n' not in str(e.value)
 
 
-def test_a_refused_bundle_gets_one_line(bonefrac, demo, films, tmp_path):
+def test_a_refused_bundle_gets_one_line(bonefrac, demo, images, tmp_path):
     folder = shutil.copytree(demo/'bundle', tmp_path/'bundle')
     a_byte_of('model.onnx')(folder)
-    code, out, err = bonefrac('predict', films[0], '--bundle', folder)
+    code, out, err = bonefrac('predict', images[0], '--bundle', folder)
     assert code == 2 and 'SHA-256 differs' in err and err.count('\n') == 1 and not out
 
 
@@ -128,12 +128,12 @@ def charts(n):
 @pytest.fixture(scope='module')
 def strangers(tmp_path_factory):
     "At least 200 pictures that are no bone radiographs"
-    from bonefrac.phantoms import STRAYS, stray
+    from bonefrac.not_radiographs import NOT_RADIOGRAPHS, not_radiograph
     folder = tmp_path_factory.mktemp('strangers')
     for i, picture in enumerate(photos()): picture.save(folder/f'photo-{i}.png')
     for i, picture in enumerate(charts(36)): picture.save(folder/f'chart-{i}.png')
-    for kind in set(STRAYS) - {'scene', 'texture'}:   # the gate was fitted against those
-        for i in range(20): Image.fromarray(stray(kind, 256, i)).save(folder/f'{kind.replace(" ", "_")}-{i}.png')
+    for kind in set(NOT_RADIOGRAPHS) - {'scene', 'texture'}:   # the gate was fitted against those
+        for i in range(20): Image.fromarray(not_radiograph(kind, 256, i)).save(folder/f'{kind.replace(" ", "_")}-{i}.png')
     assert len(list(folder.iterdir())) >= 200
     return folder
 
@@ -146,14 +146,15 @@ def test_what_is_no_bone_radiograph_is_refused(bonefrac, strangers):
     assert len(let_in) <= .05 * len(answers), let_in
 
 
-@pytest.mark.skipif('BONEFRAC_DATA' not in os.environ, reason='needs real films: set BONEFRAC_DATA')
-def test_real_films_are_not_refused(bonefrac):
-    "At most one in a hundred of the FracAtlas films that training has not seen"
+@pytest.mark.skipif('BONEFRAC_DATA' not in os.environ, reason='needs real images: set BONEFRAC_DATA')
+def test_real_images_are_not_refused(bonefrac):
+    "At most one in a hundred of the FracAtlas images that training has not seen"
     from bonefrac.bundle import find_bundle
-    from bonefrac.radiographs import digest, film_files
-    seen = find_bundle().seen()
-    films = [f for f in film_files(Path(os.environ['BONEFRAC_DATA'])/'fracatlas') if digest(f) not in seen][::3]
-    code, out, err = bonefrac('predict', '-', '--format', 'json', '--quiet', stdin='\n'.join(map(str, films)))
+    from bonefrac.files import digest
+    from bonefrac.radiographs import image_files
+    seen = find_bundle().training_digests()
+    images = [f for f in image_files(Path(os.environ['BONEFRAC_DATA'])/'fracatlas') if digest(f) not in seen][::3]
+    code, out, err = bonefrac('predict', '-', '--format', 'json', '--quiet', stdin='\n'.join(map(str, images)))
     answers = [a for a in map(json.loads, out.splitlines()) if 'truncated' not in (a['refused'] or '')]
     assert len(answers) > 200, err
     assert len([a for a in answers if a['refused']]) <= .01 * len(answers)

@@ -32,11 +32,11 @@ def run(empty, cache, *args):
     return done.returncode, done.stdout, done.stderr
 
 
-def test_predicts_without_torch(empty, cache, demo, films, bonefrac):
+def test_predicts_without_torch(empty, cache, demo, images, bonefrac):
     assert subprocess.run([empty/'python', '-c', 'import torch'], capture_output=True).returncode != 0
-    code, out, err = run(empty, cache, 'predict', *films, '--bundle', demo/'bundle', '--format', 'json')
+    code, out, err = run(empty, cache, 'predict', *images, '--bundle', demo/'bundle', '--format', 'json')
     assert code == 0, err
-    ours = [json.loads(line) for line in bonefrac('predict', *films, '--bundle', demo/'bundle', '--format', 'json')[1].splitlines()]
+    ours = [json.loads(line) for line in bonefrac('predict', *images, '--bundle', demo/'bundle', '--format', 'json')[1].splitlines()]
     for a, b in zip(map(json.loads, out.splitlines()), ours): assert a['answer'] == b['answer'] and abs(a['probability'] - b['probability']) < 1e-4
 
 
@@ -51,34 +51,34 @@ main()
 """
 
 
-def film_files(folder):
-    "One film as PNG, JPEG and DICOM: a real one where there are any, else a drawn one"
-    from PIL import Image
+def image_files(folder):
+    "One image as PNG, JPEG and DICOM: a real one where there are any, else a drawn one"
+    from PIL import Image, ImageOps
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
     import pydicom
     real = sorted((Path(os.environ['BONEFRAC_DATA'])/'fracatlas'/'images'/'Fractured').glob('*.jpg')) if 'BONEFRAC_DATA' in os.environ else []
-    if real: film = Image.open(real[0]).convert('L')
+    if real: image = Image.open(real[0]).convert('L')
     else:
         from bonefrac.phantoms import phantom
-        film = Image.fromarray(phantom(size=512, seed=1).pixels)
-    film.save(folder/'film.png'); film.save(folder/'film.jpg', quality=95)
+        image = ImageOps.autocontrast(Image.fromarray(phantom(size=512, seed=1).pixels))   # DICOM without a window is shown over the range of its greys
+    image.save(folder/'image.png'); image.save(folder/'image.jpg', quality=95)
     ds = pydicom.Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.MediaStorageSOPClassUID = ds.SOPClassUID = DigitalXRayImageStorageForPresentation
     ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = generate_uid()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = film.height, film.width, 1, 'MONOCHROME2'
+    ds.Rows, ds.Columns, ds.SamplesPerPixel, ds.PhotometricInterpretation = image.height, image.width, 1, 'MONOCHROME2'
     ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit, ds.PixelRepresentation, ds.PixelData = 7, 0, film.tobytes() + b'\0' * (film.width * film.height % 2)
-    ds.save_as(folder/'film.dcm', enforce_file_format=True)
-    return [folder/f'film.{kind}' for kind in ('png', 'jpg', 'dcm')], not real
+    ds.HighBit, ds.PixelRepresentation, ds.PixelData = 7, 0, image.tobytes() + b'\0' * (image.width * image.height % 2)
+    ds.save_as(folder/'image.dcm', enforce_file_format=True)
+    return [folder/f'image.{kind}' for kind in ('png', 'jpg', 'dcm')], not real
 
 
 @pytest.mark.parametrize('model', ['fracture', 'fracture-types'])
 def test_shipped_models_answer_without_a_network(empty, tmp_path, model):
-    paths, drawn = film_files(tmp_path)
-    done = subprocess.run([empty/'python', '-c', OFFLINE, 'predict', *paths, '--bundle', model, '--format', 'json', *(['--ungated'] if drawn or model != 'fracture' else [])], capture_output=True, text=True, cwd='/')
+    paths, drawn = image_files(tmp_path)
+    done = subprocess.run([empty/'python', '-c', OFFLINE, 'predict', *paths, '--bundle', model, '--format', 'json', *(['--no-input-check'] if drawn or model != 'fracture' else [])], capture_output=True, text=True, cwd='/')
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     png, jpeg, dicom = (a['probability'] for a in answers)
@@ -95,7 +95,7 @@ def test_shipped_models_are_small_and_tell_nothing_of_where_they_were_made(wheel
 
 
 def test_evaluates_without_torch(empty, cache, demo, tmp_path):
-    code, out, err = run(empty, cache, 'evaluate', demo/'bundle', demo/'films.csv', '--out', tmp_path/'eval', '--quiet')
+    code, out, err = run(empty, cache, 'evaluate', demo/'bundle', demo/'images.csv', '--out', tmp_path/'eval', '--quiet')
     assert code == 0 and 'area under the ROC curve' in out, err
     assert (tmp_path/'eval'/'report.html').exists()
 

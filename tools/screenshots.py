@@ -1,4 +1,4 @@
-"""Pictures of the page for the docs, with drawn films only: nbs/images/page-1280.jpg and page-390.jpg.
+"""Pictures of the page for the docs, with drawn images only: nbs/images/page-1280.jpg and page-390.jpg.
 
     python tools/screenshots.py     (needs chromium on PATH)
 """

@@ -6,5 +6,5 @@ from bonefrac.export import export_bundle
 from bonefrac.training import fracture_learner
 
 table, size, out = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-export_bundle(fracture_learner(read_dataset(table).films, size=size, weights='none', quiet=True), out, 'untrained')
+export_bundle(fracture_learner(read_dataset(table).images, size=size, pretrained=False, quiet=True), out, 'untrained')
 print('{}')

@@ -1,4 +1,4 @@
-"One pass over a films table, training or prediction. Prints seconds, and how much of the memory is mapped files."
+"One pass over an images table, training or prediction. Prints seconds, and how much of the memory is mapped files."
 import json
 import sys
 import time
@@ -6,14 +6,14 @@ import time
 import pandas as pd
 
 job, table, size, bundle = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4]
-films = pd.read_csv(table, keep_default_na=False)
+images = pd.read_csv(table, keep_default_na=False)
 start = time.perf_counter()
 if job == 'prediction':
     from bonefrac.prediction import Predictor
-    for _ in Predictor(bundle).stream(films.path): pass
+    for _ in Predictor(bundle).stream(images.path): pass
 else:
     from bonefrac.training import fracture_learner
-    learn = fracture_learner(films, size=size, weights='none', quiet=True)
+    learn = fracture_learner(images, size=size, pretrained=False, quiet=True)
     with learn.no_bar(), learn.no_logging(): learn.fit(1)
 memory = dict(line.split(':') for line in open('/proc/self/status') if line.startswith('Rss'))
-print(json.dumps(dict(films=len(films), seconds=round(time.perf_counter() - start, 1), file_pages_MB=int(memory['RssFile'].split()[0]) // 1000)))
+print(json.dumps(dict(images=len(images), seconds=round(time.perf_counter() - start, 1), file_pages_MB=int(memory['RssFile'].split()[0]) // 1000)))

@@ -1,4 +1,4 @@
-"What a film costs the machine in operations and bytes, and what the machine can do. Each operation counts what it reads and writes."
+"What an image costs the machine in operations and bytes, and what the machine can do. Each operation counts what it reads and writes."
 import json
 import sys
 import time
@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from bonefrac.models import fracture_net
+from bonefrac.models import fracture_model
 
 size, n = int(sys.argv[1]), 4
 
@@ -35,11 +35,11 @@ def best(call, rounds=5):
     return min(times)
 
 
-net, x = fracture_net(weights='none').train(), torch.rand(n, 1, size, size)
+net, x = fracture_model(pretrained=False).train(), torch.rand(n, 1, size, size)
 a, source = torch.rand(2000, 2000), torch.rand(2**27)
 target = torch.empty_like(source)
 found = {'matrix product, GFLOP/s': round(2 * 2000**3 / best(lambda: a @ a) / 1e9), 'copy, GB/s': round(2 * source.nbytes / best(lambda: target.copy_(source)) / 1e9, 1),
-         'GB a film, training': moved(lambda: net(x).sum().backward())}
-with torch.inference_mode(), FlopCounterMode(display=False) as flops: found['GB a film, prediction'] = moved(lambda: net.eval()(x))
-found['GFLOP a film, prediction'] = round(flops.get_total_flops() / n / 1e9, 2)
+         'GB an image, training': moved(lambda: net(x).sum().backward())}
+with torch.inference_mode(), FlopCounterMode(display=False) as flops: found['GB an image, prediction'] = moved(lambda: net.eval()(x))
+found['GFLOP an image, prediction'] = round(flops.get_total_flops() / n / 1e9, 2)
 print(json.dumps(found))

@@ -1,14 +1,15 @@
-"Augmented batches of 32 from a warm cache. Prints films a second."
+"Augmented batches of 32 from a warm cache. Prints images a second."
 import json
 import sys
 import time
 
-from bonefrac.dataloaders import film_dataloaders
-from bonefrac.datasets import draw_split, read_dataset
+from bonefrac.dataloaders import fracture_dataloaders
+from bonefrac.splits import draw_split
+from bonefrac.datasets import read_dataset
 
 folder, size, batches = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-films = draw_split(read_dataset(folder).films.assign(split='', group=''), .1, 0)
-dls = film_dataloaders(films, size, 32, quiet=True)
+images = draw_split(read_dataset(folder).images.assign(split='', group=''), .1, 0)
+dls = fracture_dataloaders(images, size, 32, quiet=True)
 
 
 def rate():
@@ -19,4 +20,4 @@ def rate():
 
 
 rate()   # the first round fills the file system's cache
-print(json.dumps(dict(films_per_second=rate())))
+print(json.dumps(dict(images_per_second=rate())))

@@ -1,4 +1,4 @@
-"Films on disk to findings: a folder, and 200 films one by one. Prints films a second and milliseconds."
+"Images on disk to findings: a folder, and 200 images one by one. Prints images a second and milliseconds."
 import json
 import sys
 import time
@@ -19,4 +19,4 @@ def seconds(part):
 
 seconds(files[:32])
 folder, single = seconds(files), [1e3 * seconds([f]) for f in files[:200]]
-print(json.dumps(dict(films_per_second=round(len(files) / folder, 2), one_film_ms=dict(median=round(float(np.median(single)), 1), p99=round(float(np.percentile(single, 99)), 1)))))
+print(json.dumps(dict(images_per_second=round(len(files) / folder, 2), one_image_ms=dict(median=round(float(np.median(single)), 1), p99=round(float(np.percentile(single, 99)), 1)))))

@@ -1,6 +1,6 @@
 """The bare training step on random numbers that are in memory already: no loader, no augmentation, no fastai.
 
-Prints films a second of each setting added to the ones before it; with 'compiled', of the step before and after torch.compile.
+Prints images a second of each setting added to the ones before it; with 'compiled', of the step before and after torch.compile.
 """
 import json
 import sys
@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import torch
 
-from bonefrac.models import fracture_net
+from bonefrac.models import fracture_model
 from bonefrac.training import KeepMemory, precision_callbacks
 
 size, batches, device = int(sys.argv[1]), int(sys.argv[2]), torch.device('cpu')
@@ -19,8 +19,8 @@ keep.learn = SimpleNamespace(dls=SimpleNamespace(device=device))
 
 
 def steps(last=True, kept=True, bf16=False, compiled=False):
-    "(films a second, seconds of the first step)"
-    net, times = fracture_net(weights='none').train(), []
+    "(images a second, seconds of the first step)"
+    net, times = fracture_model(pretrained=False).train(), []
     if last: net = net.to(memory_format=torch.channels_last)
     if kept: keep('before_fit')
     opt, ask = torch.optim.AdamW(net.parameters()), torch.compile(net) if compiled else net

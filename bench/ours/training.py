@@ -1,4 +1,4 @@
-"The learner as it comes, its whole net or its head, the median batch. Prints films a second."
+"The learner as it comes, its whole net or its head, the median batch. Prints images a second."
 import json
 import sys
 import time
@@ -21,7 +21,7 @@ class Clock(Callback):
         if len(self.times) == batches + 2: raise CancelFitException()
 
 
-learn = fracture_learner(read_dataset(table).films, size=size, weights='none', quiet=True)
+learn = fracture_learner(read_dataset(table).images, size=size, pretrained=False, quiet=True)
 if part == 'head': learn.freeze()
 with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(9, 1e-3, cbs=Clock())
-print(json.dumps(dict(films_per_second=round(32 / sorted(Clock.times[2:])[batches // 2], 2))))
+print(json.dumps(dict(images_per_second=round(32 / sorted(Clock.times[2:])[batches // 2], 2))))

@@ -1,4 +1,4 @@
-"What inference engines do on arrays that are in memory already: films a second of each engine and precision"
+"What inference engines do on arrays that are in memory already: images a second of each engine and precision"
 import json
 import sys
 import time
@@ -21,7 +21,7 @@ def rate(ask, bs=16, rounds=3):
 
 
 session = onnxruntime.InferenceSession(model, providers=['CPUExecutionProvider'])
-found = {'onnxruntime fp32': rate(lambda x: session.run(None, {'film': x}))}
+found = {'onnxruntime fp32': rate(lambda x: session.run(None, {'image': x}))}
 core = ov.Core()
 for name, kind in (('f32', ov.Type.f32), ('bf16', ov.Type.bf16)):
     compiled = core.compile_model(model, 'CPU', {'INFERENCE_PRECISION_HINT': kind, 'PERFORMANCE_HINT': 'LATENCY'})

@@ -1,4 +1,4 @@
-"learn.predict in a loop, and learn.get_preds, as a fastai user has them. Prints films a second of both."
+"learn.predict in a loop, and learn.get_preds, as a fastai user has them. Prints images a second of both."
 import json
 import sys
 import time

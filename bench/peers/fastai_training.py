@@ -1,4 +1,4 @@
-"What a fastai user writes: the tutorial's loaders, augmentation and learner, nothing else. Prints films a second."
+"What a fastai user writes: the tutorial's loaders, augmentation and learner, nothing else. Prints images a second."
 import json
 import sys
 import time
@@ -19,7 +19,7 @@ if mode == 'load':
         for x, _ in dls.train:
             n += len(x)
             if n >= 32 * batches: break
-    print(json.dumps(dict(films_per_second=round(n / (time.perf_counter() - start), 2))))
+    print(json.dumps(dict(images_per_second=round(n / (time.perf_counter() - start), 2))))
 else:
     class Clock(Callback):
         times = []
@@ -34,4 +34,4 @@ else:
     try:
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(5, cbs=Clock())
     except KeyboardInterrupt: pass
-    print(json.dumps(dict(films_per_second=rate(Clock.times), torch=torch.__version__)))
+    print(json.dumps(dict(images_per_second=rate(Clock.times), torch=torch.__version__)))
