@@ -5,15 +5,19 @@
 # %% auto #0
 __all__ = ['PUBLIC_SETS', 'DownloadError', 'cache_home', 'data_home', 'PublicSet', 'public_sets', 'fetch', 'unzip', 'download']
 
-# %% ../nbs/02b_download.ipynb #6f30403d
-import os, shutil, urllib.error, urllib.request, zipfile
+# %% ../nbs/02b_download.ipynb #af14e5e1
+import os
+import shutil
+import urllib.error
+import urllib.request
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 from tqdm.auto import tqdm
 
-from .files import sha256 as _sha256
+from .files import sha256 as file_sha256
 from .radiographs import BonefracError
 
 # %% ../nbs/02b_download.ipynb #30718513
@@ -29,7 +33,7 @@ def data_home() -> Path: # `BONEFRAC_DATA`, else a folder of the cache
     return Path(os.environ.get('BONEFRAC_DATA') or cache_home()/'data')
 
 
-# %% ../nbs/02b_download.ipynb #5bd5fe73
+# %% ../nbs/02b_download.ipynb #5b23d391
 @dataclass(frozen=True)
 class PublicSet:
     "A public set of radiographs"
@@ -38,63 +42,138 @@ class PublicSet:
     classes: str
     licence: str
     page: str
-    get: str          # 'https://...' a zip, 'kaggle:owner/name', or '' where a form has to be signed
-    gb: float         # size of the download, rounded; 0: not known
-    sha256: str = ''  # of the zip, '' where the publisher gives none
+    get: str = ''      # 'https://...' a zip, 'kaggle:owner/name', or '' where no program may download it
+    by_hand: str = ''  # what has to be done on `page` where `get` is ''
+    sha256: str = ''   # of the zip, '' where the publisher gives none
 
+    @property
+    def how(self) -> str: # 'direct', 'kagglehub', or what has to be done on which page
+        "How the set is had"
+        if self.get.startswith('kaggle:'):
+            return 'kagglehub'
+        return 'direct' if self.get else f'{self.by_hand} at {self.page}'
+
+# %% ../nbs/02b_download.ipynb #f5f42e1a
 PUBLIC_SETS = {
-    'fracatlas': PublicSet('FracAtlas: hand, leg, hip, shoulder, with boxes', 4083, 'fractured or not', 'CC BY 4.0',
-                           'https://doi.org/10.6084/m9.figshare.22363012', 'https://figshare.com/ndownloader/files/43283628', .3),
-    'multiregion': PublicSet('Bone Fracture Multi-Region X-ray Data (most test images are copies of training images: audit it first)', 10580, 'fractured or not', 'ODC-By 1.0',
-                             'https://www.kaggle.com/datasets/bmadushanirodrigo/fracture-multi-region-x-ray-data', 'kaggle:bmadushanirodrigo/fracture-multi-region-x-ray-data', .5),
-    'bonebreak10': PublicSet('Bone Break Classification', 1129, 'ten fracture types', 'CC BY 4.0',
-                             'https://www.kaggle.com/datasets/pkdarabi/bone-break-classification-image-dataset', 'kaggle:pkdarabi/bone-break-classification-image-dataset', 0),
-    'mura': PublicSet('MURA v1.1: elbow, finger, forearm, hand, humerus, shoulder, wrist', 40561, 'abnormal or not', 'Stanford research use agreement',
-                      'https://stanfordmlgroup.github.io/competitions/mura/', '', 0),
+    'fracatlas': PublicSet(
+        title='FracAtlas: hand, leg, hip, shoulder, with boxes',
+        images=4083,
+        classes='fractured or not',
+        licence='CC BY 4.0',
+        page='https://doi.org/10.6084/m9.figshare.22363012',
+        get='https://figshare.com/ndownloader/files/43283628',
+    ),
+    'multiregion': PublicSet(
+        title='Bone Fracture Multi-Region X-ray Data '
+              '(most test images are copies of training images: audit it first)',
+        images=10580,
+        classes='fractured or not',
+        licence='ODC-By 1.0',
+        page='https://www.kaggle.com/datasets/bmadushanirodrigo/fracture-multi-region-x-ray-data',
+        get='kaggle:bmadushanirodrigo/fracture-multi-region-x-ray-data',
+    ),
+    'bonebreak10': PublicSet(
+        title='Bone Break Classification',
+        images=1129,
+        classes='ten fracture types',
+        licence='CC BY 4.0',
+        page='https://www.kaggle.com/datasets/pkdarabi/bone-break-classification-image-dataset',
+        get='kaggle:pkdarabi/bone-break-classification-image-dataset',
+    ),
+    'sciresearch': PublicSet(
+        title='Science Research 2022: Bone Fracture Detection, version 7, with boxes',
+        images=1089,
+        classes='sites of fractures',
+        licence='CC BY 4.0',
+        page='https://universe.roboflow.com/science-research/'
+             'science-research-2022:-bone-fracture-detection/dataset/7',
+        by_hand='it has to be exported as YOLO',
+    ),
+    'mura': PublicSet(
+        title='MURA v1.1: elbow, finger, forearm, hand, humerus, shoulder, wrist',
+        images=40561,
+        classes='abnormal or not',
+        licence='Stanford research use agreement',
+        page='https://stanfordmlgroup.github.io/competitions/mura/',
+        by_hand='its licence has to be signed',
+    ),
 }
 
-# %% ../nbs/02b_download.ipynb #51a39a01
+# %% ../nbs/02b_download.ipynb #851f428f
 def public_sets() -> pd.DataFrame: # A row a set: images, classes, licence, how to get it, whether it is here
     "The public sets as a table"
-    how = lambda s: 'kagglehub' if s.get.startswith('kaggle:') else 'direct' if s.get else f'sign up at {s.page}'
-    return pd.DataFrame([dict(name=n, title=s.title, images=s.images, classes=s.classes, licence=s.licence, page=s.page, get=how(s),
-                              here=(data_home()/n).is_dir()) for n, s in PUBLIC_SETS.items()])
+    rows = [
+        dict(
+            name=name,
+            title=known.title,
+            images=known.images,
+            classes=known.classes,
+            licence=known.licence,
+            page=known.page,
+            get=known.how,
+            here=(data_home()/name).is_dir(),
+        )
+        for name, known in PUBLIC_SETS.items()
+    ]
+    return pd.DataFrame(rows)
 
-# %% ../nbs/02b_download.ipynb #2ea32080
+# %% ../nbs/02b_download.ipynb #31a17d6a
 def fetch(
     url:str, # Where the file is
     path:str|Path, # Where it goes
     sha256:str='', # What it must hash to, hexadecimal; '' where that is not known
     quiet:bool=False, # No progress bar
 ) -> Path: # `path`
-    "Download a file with a progress bar, going on where an earlier try broke off; raises `DownloadError`"
+    "Download a file, resuming where an earlier try broke off; raises `DownloadError`"
     path = Path(path)
-    if path.exists(): return path
+    if path.exists():
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
-    try: _download(url, part, quiet)
-    except (urllib.error.URLError, OSError) as e: raise DownloadError(f'{url}: {e}; run the same command again and it goes on from {part}') from None
-    if sha256 and _sha256(part) != sha256:
+    try:
+        _resume(url, part, quiet)
+    except OSError as e:   # urllib's errors are such
+        raise DownloadError(f'{url}: {e}; run the same command again and it resumes from {part}') from None
+    if sha256 and file_sha256(part) != sha256:
         part.unlink()
-        raise DownloadError(f'{url}: the file that came is not the one expected (SHA-256 differs); try again, or get it from its page')
+        raise DownloadError(f'{url}: not the file that was expected (its SHA-256 differs); '
+                            'try again, or get it from its page')
     part.replace(path)
     return path
 
-def _download(url, part, quiet):
+# %% ../nbs/02b_download.ipynb #a3814fa3
+def _resume(url, part, quiet):
+    "Append to `part` what it lacks"
     start = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={'Range': f'bytes={start}-'} if start else {})
-    try: answer = urllib.request.urlopen(request, timeout=60)
-    except urllib.error.HTTPError as e:
-        if e.code == 416: return   # nothing is missing
-        raise
+    answer = _open(url, start)
+    if answer is None:
+        return
     with answer:
-        start = start if answer.status == 206 else 0
+        if answer.status != 206:   # the server sends the whole file
+            start = 0
         length = int(answer.headers.get('Content-Length') or 0)
-        with open(part, 'ab' if start else 'wb') as f, tqdm(total=start + length or None, initial=start, unit='B', unit_scale=True, desc=part.stem, disable=quiet) as bar:
-            while chunk := answer.read(1 << 18): f.write(chunk); bar.update(len(chunk))
-        if length and part.stat().st_size < start + length: raise OSError(f'connection broke off after {part.stat().st_size} bytes')
+        _append(answer, part, start, start + length, quiet)
+    if length and part.stat().st_size < start + length:
+        raise OSError(f'connection broke off after {part.stat().st_size} bytes')
 
-# %% ../nbs/02b_download.ipynb #aa120a4f
+def _open(url, start):
+    "The server's answer from byte `start` on; None where nothing is missing"
+    request = urllib.request.Request(url, headers={'Range': f'bytes={start}-'} if start else {})
+    try:
+        return urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as e:
+        if e.code == 416:   # the range begins where the file ends
+            return None
+        raise
+
+def _append(answer, part, start, total, quiet):
+    bar = tqdm(total=total or None, initial=start, unit='B', unit_scale=True, desc=part.stem, disable=quiet)
+    with open(part, 'ab' if start else 'wb') as file, bar:
+        while chunk := answer.read(1 << 18):
+            file.write(chunk)
+            bar.update(len(chunk))
+
+# %% ../nbs/02b_download.ipynb #e0a424be
 def unzip(
     archive:str|Path, # A zip file
     folder:str|Path, # Must not exist yet; appears only when everything is out
@@ -105,26 +184,40 @@ def unzip(
     shutil.rmtree(part, ignore_errors=True)
     try:
         with zipfile.ZipFile(archive) as z:
-            for name in z.namelist():
-                if os.path.isabs(name) or '..' in Path(name).parts: raise DownloadError(f'{archive}: holds {name!r}, which points outside its folder; do not use it')
+            _check_members(z, archive)
             z.extractall(part)
-    except zipfile.BadZipFile: raise DownloadError(f'{archive}: not a whole zip file; delete it and download again') from None
+    except zipfile.BadZipFile:
+        raise DownloadError(f'{archive}: not a whole zip file; delete it and download again') from None
     part.replace(folder)
     return folder
 
+def _check_members(z, archive):
+    for name in z.namelist():
+        if os.path.isabs(name) or '..' in Path(name).parts:
+            raise DownloadError(f'{archive}: holds {name!r}, which points outside its folder; do not use it')
+
+# %% ../nbs/02b_download.ipynb #1ba9563c
 def download(
     name:str, # One of `PUBLIC_SETS`
     quiet:bool=False, # No progress bar
 ) -> Path: # The set's folder
     "Get a public set into `data_home()`, once; raises `DownloadError`"
-    folder, found = data_home()/name, PUBLIC_SETS[name]
-    if folder.is_dir(): return folder
-    if not found.get: raise DownloadError(f'{name}: its licence has to be signed at {found.page}; unpack it to {folder}')
-    if found.get.startswith('kaggle:'): return _from_kaggle(found.get.removeprefix('kaggle:'))
-    return unzip(fetch(found.get, data_home()/f'{name}.zip', found.sha256, quiet), folder)
+    folder, known = data_home()/name, PUBLIC_SETS[name]
+    if folder.is_dir():
+        return folder
+    if not known.get:
+        raise DownloadError(f'{name}: {known.how}; then unpack it to {folder}')
+    if known.get.startswith('kaggle:'):
+        return _from_kaggle(known.get.removeprefix('kaggle:'))
+    return unzip(fetch(known.get, data_home()/f'{name}.zip', known.sha256, quiet), folder)
 
 def _from_kaggle(handle):
-    try: import kagglehub
-    except ImportError: raise DownloadError(f"kagglehub is needed for {handle}; pip install 'bonefrac[download]'") from None
-    try: return Path(kagglehub.dataset_download(handle))
-    except Exception as e: raise DownloadError(f'{handle}: Kaggle did not give it ({" ".join(str(e).split())[:200]}); see its page') from None
+    try:
+        import kagglehub
+    except ImportError:
+        raise DownloadError(f"kagglehub is needed for {handle}; pip install 'bonefrac[download]'") from None
+    try:
+        return Path(kagglehub.dataset_download(handle))
+    except Exception as e:   # whatever Kaggle and the network come up with
+        reason = ' '.join(str(e).split())[:200]
+        raise DownloadError(f'{handle}: Kaggle did not give it ({reason}); see its page') from None
