@@ -11,7 +11,7 @@ from harness import measured, save
 
 from bonefrac.phantoms import phantom_dataset
 
-SIGNATURE_VERSION = '''
+MEASURED = '''
 import json, sys, warnings; warnings.filterwarnings('ignore')
 from pathlib import Path
 from bonefrac.audit import audit
@@ -24,7 +24,7 @@ with tempfile.TemporaryDirectory() as folder:
     images, _ = phantom_dataset(8000, f'{folder}/images')
     for n in (1000, 2000, 4000, 8000):
         images.head(n).to_csv(f'{folder}/{n}.csv', index=False)
-        _, peak, out = measured([sys.executable, '-c', SIGNATURE_VERSION, f'{folder}/{n}.csv', f'{folder}/{n}.sqlite'])
+        _, peak, out = measured([sys.executable, '-c', MEASURED, f'{folder}/{n}.csv', f'{folder}/{n}.sqlite'])
         runs.append(dict(images=n, **json.loads(out), peak_MB=peak))
         Path(f'{folder}/{n}.sqlite').unlink()
 save('audit_growth', runs=runs)

@@ -32,7 +32,7 @@ from bonefrac.audit import audit
 from bonefrac.datasets import image_files, images_table
 images = images_table([dict(path=str(p)) for p in image_files(sys.argv[1])])
 found = audit(images, sys.argv[2], quiet=True)
-print(json.dumps([pair for f in found.families.paths for pair in combinations([Path(p).name for p in f], 2)]))
+print(json.dumps([pair for f in found.copies.paths for pair in combinations([Path(p).name for p in f], 2)]))
 '''
 CLEANVISION = '''
 import json, sys, contextlib

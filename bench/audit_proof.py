@@ -1,7 +1,8 @@
-"""What is the proof of the audit worth on real images?
+"""How reliable is the proof that two images show one radiograph, on real images?
 
-Images of FracAtlas are changed in twenty ways, and each copy is laid against its original; then each image is
-laid against the images that are most like it among those that the audit holds for different. Both distributions of the score, and what `MATCH_THRESHOLD` makes of them.
+Images of FracAtlas are changed in twenty ways, and each copy is compared with its original; then each image is
+compared with the images that are most like it among those that the audit considers different. Reported are both
+distributions of the score, and what `MATCH_THRESHOLD` makes of them.
 
     BONEFRAC_DATA=... python bench/audit_proof.py
 """
@@ -15,8 +16,10 @@ import numpy as np
 from harness import cores, need_data, save
 from PIL import Image, ImageOps
 
-from bonefrac.audit import MATCH_THRESHOLD, SignatureStore, audit, candidates, image_signature, match_images
+from bonefrac.audit import audit
+from bonefrac.copies import MATCH_THRESHOLD, candidates, match_images
 from bonefrac.datasets import read_dataset
+from bonefrac.signatures import SignatureStore, image_signature
 
 BICUBIC = Image.Resampling.BICUBIC
 
