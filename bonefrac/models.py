@@ -6,8 +6,12 @@
 __all__ = ['ModelError', 'EvidenceHead', 'pool_evidence', 'FractureModel', 'small_cnn', 'model_names', 'fracture_model',
            'load_model', 'model_summary', 'splitter']
 
-# %% ../nbs/05_models.ipynb #1fe47668
-import difflib, hashlib, json, math, os
+# %% ../nbs/05_models.ipynb #fc018ccd
+import difflib
+import json
+import math
+import os
+import threading
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,201 +19,313 @@ import numpy as np
 import pandas as pd
 import timm
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub.utils import get_session
 from safetensors.torch import load_file
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from .files import sha256
 from .radiographs import BonefracError
 
-# %% ../nbs/05_models.ipynb #603bc9a8
+# %% ../nbs/05_models.ipynb #2efc1fad
 class ModelError(BonefracError):
-    "A model that cannot be made; `str(e)` is one line that says why and what to do"
+    "A model that can't be built or trained as asked; `str(e)` is one line that says why and what to do"
 
 class EvidenceHead(nn.Module):
-    "A logit for every place and class; the mean over places is the image's logit"
+    "A logit per location and class; pooled over locations they are the image's logits"
     def __init__(self,
-        features:int, # Channels of the backbone's map
-        n_classes:int, # Classes
-        dropout:float=.2, # Share of feature channels dropped while training
-        positive_only:bool=False, # Of two classes only the second has evidence; that of the first is 0 everywhere
+        features:int, # Channels of the backbone's feature map
+        n_classes:int, # Number of classes
+        dropout:float=.2, # Share of feature channels dropped in training, 0 to 1
+        positive_only:bool=False, # Of two classes only the second has evidence; that of the first is 0
     ):
         super().__init__()
         self.positive_only = positive_only and n_classes == 2
-        self.dropout, self.evidence = nn.Dropout2d(dropout), nn.Conv2d(features, n_classes - self.positive_only, 1)
+        self.dropout = nn.Dropout2d(dropout)
+        self.evidence = nn.Conv2d(features, n_classes - self.positive_only, 1)
+
     def forward(self, x):
         evidence = self.evidence(self.dropout(x))
-        return torch.cat([torch.zeros_like(evidence), evidence], 1) if self.positive_only else evidence
+        if not self.positive_only:
+            return evidence
+        return torch.cat([torch.zeros_like(evidence), evidence], 1)
 
-# %% ../nbs/05_models.ipynb #9d3877d2
+# %% ../nbs/05_models.ipynb #9621f7bc
 def pool_evidence(
-    evidence:torch.Tensor, # (n, k, h, w) logits by place
+    evidence:torch.Tensor, # (n, k, h, w) logits by location
     lse_r:float=0., # 0: mean; the larger, the nearer to the maximum
 ) -> torch.Tensor: # (n, k) logits
-    "One logit a class from the map"
+    "One logit per class, pooled from the evidence map by log-mean-exp (arXiv:1411.6228)"
     z = evidence.flatten(2).float()
-    return z.mean(2) if not lse_r else (torch.logsumexp(lse_r * z, 2) - math.log(z.shape[2])) / lse_r
+    if not lse_r:
+        return z.mean(2)
+    return (torch.logsumexp(lse_r * z, 2) - math.log(z.shape[2])) / lse_r
 
-# %% ../nbs/05_models.ipynb #8358b2bd
+# %% ../nbs/05_models.ipynb #01be4c62
 class FractureModel(nn.Module):
     "Backbone and evidence head: grey images to logits"
+    arch, weights, licence, parent = '', 'none', '', None
+
     def __init__(self,
-        body:nn.Module, # (n, 1, h, w) to (n, features, h', w')
-        features:int, # Channels of the body's map
-        n_classes:int, # Classes
-        mean:float=.5, # Grey level, in [0, 1], that the body takes as 0
-        std:float=.25, # Grey levels, in [0, 1], that the body takes as 1
-        dropout:float=.2, # Share of feature channels dropped while training
+        backbone:nn.Module, # (n, 1, h, w) to (n, features, h', w'), or to (n, h', w', features)
+        features:int, # Channels of the backbone's feature map
+        n_classes:int, # Number of classes
+        mean:float=.5, # Grey level, in [0, 1], that the backbone receives as 0
+        std:float=.25, # Difference of grey levels, in [0, 1], that the backbone receives as 1
+        dropout:float=.2, # Share of feature channels dropped in training, 0 to 1
         lse_r:float=0., # Of `pool_evidence`
         positive_only:bool=False, # Of `EvidenceHead`
+        features_last:bool=False, # The backbone's map is (n, h', w', features)
     ):
         super().__init__()
-        self.body, self.head = body, EvidenceHead(features, n_classes, dropout, positive_only)
+        self.backbone = backbone
+        self.head = EvidenceHead(features, n_classes, dropout, positive_only)
         self.mean, self.std, self.lse_r = mean, std, lse_r
+        self.features_last, self.arch_kwargs = features_last, {}
+        self.register_load_state_dict_pre_hook(_rename_body)
 
     def features(self,
         x:torch.Tensor, # (n, 1, h, w) in [0, 1]
     ) -> torch.Tensor: # (n, features, h', w')
-        "The body's map, which the head reads"
-        return self.body((x - self.mean) / self.std)
+        "The backbone's feature map"
+        x = self.backbone((x - self.mean) / self.std)
+        return x.permute(0, 3, 1, 2) if self.features_last else x
 
     def evidence(self,
         x:torch.Tensor, # (n, 1, h, w) in [0, 1]
-    ) -> torch.Tensor: # (n, classes, h', w') logits by place
-        "The map from which the answer is pooled"
+    ) -> torch.Tensor: # (n, n_classes, h', w') logits by location
+        "The map from which the image's logits are pooled"
         return self.head(self.features(x))
 
-    def forward(self, x): return pool_evidence(self.evidence(x), self.lse_r)
+    def forward(self, x):
+        return pool_evidence(self.evidence(x), self.lse_r)
 
-# %% ../nbs/05_models.ipynb #33140771
+# %% ../nbs/05_models.ipynb #8c75fbc8
+def _rename_body(model, state, prefix, *args):
+    "Rename the tensors of version 0.1, in place"
+    old = f'{prefix}body.body.' if model.features_last else f'{prefix}body.'
+    for key in [k for k in state if k.startswith(old)]:
+        state[f'{prefix}backbone.{key.removeprefix(old)}'] = state.pop(key)
+
+# %% ../nbs/05_models.ipynb #3af0e176
+def _conv_layers(n_in, n_out, stride=1):
+    "Convolution, batch normalisation and ReLU"
+    conv = nn.Conv2d(n_in, n_out, 3, stride=stride, padding=1, bias=False)
+    return [conv, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True)]
+
 def small_cnn(
     filters:tuple=(32, 64, 128), # Filters of the three stages
-) -> nn.Sequential: # (n, 1, h, w) to (n, 128, h/16, w/16)
+) -> nn.Sequential: # (n, 1, h, w) to (n, filters[-1], h/16, w/16)
     "Three convolutional stages on grey images"
-    def stage(i, o): return nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(inplace=True), nn.Conv2d(o, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(inplace=True), nn.MaxPool2d(2))
-    stem = nn.Sequential(nn.Conv2d(1, filters[0] // 2, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(filters[0] // 2), nn.ReLU(inplace=True))
-    return nn.Sequential(stem, *(stage(i, o) for i, o in zip((filters[0] // 2, *filters), filters)))
+    channels = (filters[0] // 2, *filters)
+    stages = [nn.Sequential(*_conv_layers(1, channels[0], stride=2))]
+    for n_in, n_out in zip(channels, channels[1:]):
+        layers = _conv_layers(n_in, n_out) + _conv_layers(n_out, n_out)
+        stages.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
+    return nn.Sequential(*stages)
 
-# %% ../nbs/05_models.ipynb #d46f6453
+# %% ../nbs/05_models.ipynb #0fa0608c
 @lru_cache
-def model_names() -> list[str]: # 'small_cnn' and every name that timm knows
-    "What `arch` may be"
+def model_names() -> list[str]: # 'small_cnn' and every model name of timm
+    "The possible values of `arch`"
     return ['small_cnn', *timm.list_models()]
 
 def _check_name(arch):
-    if arch in model_names(): return
+    if arch in model_names():
+        return
     near = difflib.get_close_matches(arch, model_names(), 3, .5)
-    raise ModelError(f"no model {arch!r}; " + (f"did you mean {' or '.join(near)}? " if near else '') + "bonefrac models lists them")
+    hint = f"did you mean {' or '.join(near)}? " if near else ''
+    raise ModelError(f"no model {arch!r}; {hint}bonefrac models lists them")
 
-class _Map(nn.Module):
-    "A timm model's feature map, channels first"
-    def __init__(self, body, channels_last):
-        super().__init__()
-        self.body, self.channels_last = body, channels_last
-    def forward(self, x): return self.body(x).permute(0, 3, 1, 2) if self.channels_last else self.body(x)
+def _is_features_last(backbone, arch):
+    "Whether the feature map has its channels last; raises `ModelError` where there is no feature map"
+    with torch.inference_mode():
+        shape = tuple(backbone.eval()(torch.zeros(1, 1, 224, 224)).shape)
+    if len(shape) != 4 or backbone.num_features not in (shape[1], shape[3]):
+        raise ModelError(f"{arch}: its output {shape} isn't a feature map; "
+                         "choose a convolutional model, such as mobilenetv2_100 or resnet50")
+    return shape[1] != backbone.num_features
 
-def _as_map(body, arch):
-    with torch.inference_mode(): shape = body.eval()(torch.zeros(1, 1, 224, 224)).shape
-    if len(shape) != 4 or body.num_features not in (shape[1], shape[3]):
-        raise ModelError(f"{arch}: gives no feature map but {tuple(shape)}; choose a convolutional model, such as mobilenetv2_100 or resnet50")
-    return body if shape[1] == body.num_features else _Map(body, True)
-
-# %% ../nbs/05_models.ipynb #22918786
+# %% ../nbs/05_models.ipynb #dbb092eb
 def _local_weights(arch):
-    "(what NAME.json says, state) from `BONEFRAC_WEIGHTS`, None where it has no such name"
+    "(contents of NAME.json, NAME.safetensors) in `BONEFRAC_WEIGHTS`; None where the folder has no such model"
     folder = os.environ.get('BONEFRAC_WEIGHTS')
-    note = Path(folder or '.')/f'{arch}.json'
-    if not folder or not note.is_file(): return None
+    if not folder or not (Path(folder)/f'{arch}.json').is_file():
+        return None
+    note = Path(folder)/f'{arch}.json'
     about, file = json.loads(note.read_text(encoding='utf-8')), note.with_suffix('.safetensors')
-    if hashlib.sha256(file.read_bytes()).hexdigest() != about['sha256']: raise ModelError(f'{file}: is not the file that {note.name} describes (SHA-256 differs); copy both again')
-    return about, load_file(file)
+    if not file.is_file() or sha256(file) != about['sha256']:
+        raise ModelError(f"{file}: isn't the file that {note.name} describes (SHA-256 differs); "
+                         "copy both again")
+    return about, file
 
-def _fill(body, state, arch):
-    "Load a backbone's state, its first filters summed to one channel, its classifier left out"
-    own = body.state_dict()
-    state = {k: v for k, v in state.items() if k in own or not k.startswith(('classifier.', 'fc.', 'head.'))}
-    first = next(k for k, v in own.items() if v.ndim == 4)
-    state[first] = state[first].sum(1, keepdim=True) if state[first].shape[1] == 3 else state[first]
-    missing, extra = set(own) - set(state), set(state) - set(own)
-    if missing or extra: raise ModelError(f'weights of {arch} do not fit: {len(missing)} tensors missing, {len(extra)} unknown ({", ".join(sorted(missing | extra)[:3])})')
-    body.load_state_dict(state)
+def _cached_weights(arch):
+    "The weights file of a timm model in the hub's cache, None where it isn't there"
+    config = timm.get_pretrained_cfg(arch)
+    if config is None or not config.hf_hub_id or config.custom_load:
+        return None
+    repo, _, revision = config.hf_hub_id.partition('@')
+    name = config.hf_hub_filename or 'model.safetensors'
+    file = try_to_load_from_cache(repo, name, revision=revision or None)
+    return file if isinstance(file, str) else None
 
-def _from_hub(arch, kwargs):
-    try: return timm.create_model(arch, pretrained=True, **kwargs)
+# %% ../nbs/05_models.ipynb #24de1451
+def _is_hub_online(seconds=2.):
+    "Whether the hub answers; looking its address up has no time limit of its own, so a thread does it"
+    answers = []
+    def request():
+        try:
+            answers.append(get_session().head(constants.ENDPOINT, timeout=seconds))
+        except Exception:   # of whichever HTTP client the hub's library uses
+            pass
+    thread = threading.Thread(target=request, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(answers)
+
+# %% ../nbs/05_models.ipynb #0d1d7ad7
+def _no_weights(arch, why):
+    return ModelError(f"{arch}: no pretrained weights ({why}); name a folder with {arch}.json and "
+                      f"{arch}.safetensors in BONEFRAC_WEIGHTS, start from a bundle (--init fracture), "
+                      "or train from scratch (--no-pretrained)")
+
+def _pretrained_cfg(arch, local):
+    "What replaces entries of timm's configuration so that it finds the weights; {}: timm downloads them"
+    if local:
+        about, file = local
+        return dict(file=str(file), mean=about['mean'], std=about['std'], license=about['license'])
+    if file := _cached_weights(arch):
+        return dict(file=file)
+    if constants.HF_HUB_OFFLINE or not _is_hub_online():
+        raise _no_weights(arch, "huggingface.co can't be reached")
+    return {}
+
+def _backbone(arch, pretrained, local, kwargs):
+    "A timm model for grey images, without its classifier"
+    overlay = _pretrained_cfg(arch, local) if pretrained else None
+    options = dict(in_chans=1, num_classes=0, global_pool='', **kwargs)
+    if not pretrained:
+        return timm.create_model(arch, **options)
+    try:
+        return timm.create_model(arch, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     except Exception as e:
-        raise ModelError(f"{arch}: no pretrained weights could be had ({type(e).__name__}); name a folder that holds {arch}.json and {arch}.safetensors in BONEFRAC_WEIGHTS, or start from nothing with --no-pretrained") from e
+        raise _no_weights(arch, str(e).splitlines()[0]) from e
 
-# %% ../nbs/05_models.ipynb #8cd59667
+# %% ../nbs/05_models.ipynb #107e4538
 def fracture_model(
-    arch:str='mobilenetv2_100', # 'small_cnn' or a timm model that ends in a feature map
-    n_classes:int=2, # Classes
-    pretrained:bool=True, # Start from ImageNet weights, from `BONEFRAC_WEIGHTS` or timm's hub; False: from scratch
-    dropout:float=.2, # In the head
-    lse_r:float|None=None, # Of `pool_evidence`; None: 4 for the small net, else 0
+    arch:str='mobilenetv2_100', # 'small_cnn', or a timm model that ends in a feature map
+    n_classes:int=2, # Number of classes
+    pretrained:bool=True, # Start from ImageNet weights; False: from scratch. The small CNN has none
+    dropout:float=.2, # Share of feature channels dropped in training, 0 to 1
+    lse_r:float|None=None, # Of `pool_evidence`; None: 4 for the small CNN, else 0
     positive_only:bool=False, # Of `EvidenceHead`
-    **kwargs, # More for `timm.create_model`
-) -> FractureModel: # With `.arch`, `.arch_kwargs`, `.weights` (where they came from) and `.licence`
-    "A net for grey images; raises `ModelError` for an unknown name or weights that cannot be had"
+    **kwargs, # Further arguments of `timm.create_model`
+) -> FractureModel: # With `.arch`, `.arch_kwargs`, `.weights` (their source, or 'none') and `.licence`
+    "A model for grey images; raises `ModelError` for an unknown name, or weights that can't be loaded"
     _check_name(arch)
-    if arch == 'small_cnn': return _named(FractureModel(small_cnn(), 128, n_classes, dropout=dropout, lse_r=4. if lse_r is None else lse_r, positive_only=positive_only), arch, {}, 'none', '')
+    head = dict(n_classes=n_classes, dropout=dropout, positive_only=positive_only)
+    if arch == 'small_cnn':
+        return _described(FractureModel(small_cnn(), 128, lse_r=4. if lse_r is None else lse_r, **head), arch)
+    return _timm_model(arch, pretrained, kwargs, lse_r=lse_r or 0., **head)
+
+# %% ../nbs/05_models.ipynb #d28bd089
+def _timm_model(arch, pretrained, kwargs, **head):
     local = _local_weights(arch) if pretrained else None
-    kwargs = {**(local[0]['arch_kwargs'] if local else {}), **kwargs}
-    grey = dict(in_chans=1, num_classes=0, global_pool='', **kwargs)
-    body = timm.create_model(arch, **grey) if local or not pretrained else _from_hub(arch, grey)
-    if local: _fill(body, local[1], arch)
-    cfg = local[0] if local else body.pretrained_cfg
-    net = FractureModel(_as_map(body, arch), body.num_features, n_classes, float(np.mean(cfg['mean'])), float(np.mean(cfg['std'])), dropout, lse_r or 0., positive_only)
-    source = local[0]['source'] if local else '' if not pretrained else f"timm {body.pretrained_cfg.get('hf_hub_id') or arch}"
-    return _named(net, arch, kwargs, source or 'none', local[0]['license'] if local else body.pretrained_cfg.get('license', '') if source else '')
+    own = local[0]['arch_kwargs'] if local else {}
+    kwargs = {**own, **kwargs}
+    backbone = _backbone(arch, pretrained, local, kwargs)
+    config = backbone.pretrained_cfg
+    mean, std = (float(np.mean(config[name])) for name in ('mean', 'std'))
+    model = FractureModel(backbone, backbone.num_features, mean=mean, std=std,
+                          features_last=_is_features_last(backbone, arch), **head)
+    if not pretrained:
+        return _described(model, arch, kwargs)
+    source = local[0]['source'] if local else f"timm {config.get('hf_hub_id') or arch}"
+    return _described(model, arch, kwargs, source, config.get('license') or '')
 
-def _named(net, arch, kwargs, weights, licence):
-    net.arch, net.arch_kwargs, net.weights, net.licence = arch, kwargs, weights, licence
-    return net
+# %% ../nbs/05_models.ipynb #2ef6ebf0
+def _described(model, arch, kwargs=None, weights='none', licence=''):
+    model.arch, model.arch_kwargs = arch, kwargs or {}
+    model.weights, model.licence = weights, licence
+    return model
 
-# %% ../nbs/05_models.ipynb #a636945c
+# %% ../nbs/05_models.ipynb #93677d84
 def load_model(
     bundle, # A checked `Bundle`
-    n_classes:int|None=None, # None: the bundle's classes; a number: a fresh head for so many
+    n_classes:int|None=None, # None: the bundle's classes; a number: a new head for so many
     lse_r:float|None=None, # Of `pool_evidence`; None: the bundle's
-    positive_only:bool=False, # Of a fresh head
+    positive_only:bool=False, # Of a new head
+    dropout:float=.2, # Share of feature channels dropped in training, 0 to 1
 ) -> FractureModel: # In evaluation mode
-    "The net of a bundle, in PyTorch; raises `ModelError` where its weights do not fit"
-    about, fresh = bundle.config['architecture'], n_classes is not None
-    net = fracture_model(about['name'], n_classes or len(bundle.classes), False, positive_only=positive_only if fresh else about.get('positive_only', False), lse_r=about.get('lse_r', 0.) if lse_r is None else lse_r, **about['kwargs'])
-    net.mean, net.std = bundle.config['input']['mean'], bundle.config['input']['std']
-    state = {k: v for k, v in load_file(bundle.folder/'model.safetensors').items() if not (fresh and k.startswith('head.'))}
-    own = {k: v.shape for k, v in net.state_dict().items() if not (fresh and k.startswith('head.'))}
-    if own != {k: v.shape for k, v in state.items()}: raise ModelError(f"{bundle.folder/'model.safetensors'}: is no {about['name']}; pull or export the bundle again")
-    net.load_state_dict(state, strict=not fresh)
-    return _named(net.eval(), about['name'], about['kwargs'], f'bundle {bundle.name}' if fresh else about['weights'], bundle.config['training'].get('licence', ''))
+    "The model of a bundle, in PyTorch; raises `ModelError` where its weights don't fit its architecture"
+    saved, new_head = bundle.config['architecture'], n_classes is not None
+    if not new_head:
+        positive_only = saved.get('positive_only', False)
+    if lse_r is None:
+        lse_r = saved.get('lse_r', 0.)
+    model = fracture_model(saved['name'], n_classes or len(bundle.classes), False, dropout, lse_r,
+                           positive_only, **saved['kwargs'])
+    model.mean, model.std = bundle.config['input']['mean'], bundle.config['input']['std']
+    _load_weights(model, bundle.folder/'model.safetensors', new_head)
+    weights = f'bundle {bundle.name}' if new_head else saved['weights']
+    licence = bundle.config['training'].get('licence', '')
+    return _described(model.eval(), saved['name'], saved['kwargs'], weights, licence)
 
-# %% ../nbs/05_models.ipynb #058b7b49
-def model_summary(
-    net:FractureModel, # From `fracture_model`
-    size:int=320, # Side of the image, pixels
-) -> pd.DataFrame: # A row a part: its output's shape, parameters, and multiply-adds in convolutions and linear layers
-    "The parts of a net, with their cost for one image"
-    rows, macs, hooks = [], {}, []
-    parts = {f'body.{n}': m for n, m in (net.body.body if isinstance(net.body, _Map) else net.body).named_children()} | {'head': net.head}
-    def count(m, args, out): macs[m] = macs.get(m, 0) + out.numel() * m.weight[0].numel()
-    def note(name): return lambda m, args, out: rows.append(dict(part=name, output=tuple(out.shape[1:]) if torch.is_tensor(out) else '', parameters=sum(p.numel() for p in m.parameters()), module=m))
-    for m in net.modules():
-        if isinstance(m, (nn.Conv2d, nn.Linear)): hooks.append(m.register_forward_hook(count))
-    hooks += [m.register_forward_hook(note(n)) for n, m in parts.items()]
-    training = net.training
+# %% ../nbs/05_models.ipynb #357327d9
+def _load_weights(model, file, new_head):
+    "Load every tensor of a file; those of the head aren't loaded into a new one"
+    state = {k: v for k, v in load_file(file).items() if not (new_head and k.startswith('head.'))}
     try:
-        with torch.inference_mode(): net.eval()(torch.zeros(1, 1, size, size, device=next(net.parameters()).device))
-    finally:
-        for h in hooks: h.remove()
-        net.train(training)
-    table = pd.DataFrame(rows)
-    table['million multiply-adds'] = [sum(macs.get(c, 0) for c in m.modules()) / 1e6 for m in table.pop('module')]
-    return table[table.parameters > 0].reset_index(drop=True).round(1)
+        missing, unknown = model.load_state_dict(state, strict=False)
+    except RuntimeError:   # tensors of other shapes
+        missing, unknown = ['shapes'], []
+    missing = [k for k in missing if not (new_head and k.startswith('head.'))]
+    if missing or unknown:
+        raise ModelError(f"{file}: isn't a {model.arch}; pull or export the bundle again")
 
-# %% ../nbs/05_models.ipynb #766747e1
+# %% ../nbs/05_models.ipynb #a1147ad3
+def _parts(model):
+    "{name: module} of the backbone's stages and the head"
+    return {f'backbone.{name}': m for name, m in model.backbone.named_children()} | {'head': model.head}
+
+def _measure(model, parts, size):
+    "({part: shape of its output}, {name of a module: operations}) for one image"
+    shapes, training = {}, model.training
+    def record(name):
+        return lambda module, args, out: shapes.update({name: tuple(out.shape[1:])})
+    hooks = [m.register_forward_hook(record(name)) for name, m in parts.items()]
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model.eval()(torch.zeros(1, 1, size, size, device=next(model.parameters()).device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    return shapes, {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+
+# %% ../nbs/05_models.ipynb #c5018975
+def model_summary(
+    model:FractureModel, # From `fracture_model`
+    size:int=320, # Side of the image, pixels
+) -> pd.DataFrame: # A row per part: output shape, parameters, and multiply-adds in millions
+    "The parts of a model, with their cost for one image"
+    parts, kind = _parts(model), type(model).__name__
+    shapes, operations = _measure(model, parts, size)
+    table = pd.DataFrame([{
+        'part': name,
+        'output': shapes.get(name, ''),
+        'parameters': sum(p.numel() for p in module.parameters()),
+        'million multiply-adds': round(operations.get(f'{kind}.{name}', 0) / 2e6, 1),
+    } for name, module in parts.items()])
+    return table[table.parameters > 0].reset_index(drop=True)
+
+# %% ../nbs/05_models.ipynb #16d21111
 def splitter(
-    net:FractureModel, # From `fracture_model`
-) -> list[list[nn.Parameter]]: # Early body, late body, head
-    "Parameter groups for freezing and discriminative learning rates (Howard and Ruder 2018, arXiv:1801.06146)"
-    body = list(net.body.parameters())
-    total, seen, cut = sum(p.numel() for p in body), 0, 0
-    while cut < len(body) and seen + body[cut].numel() <= total / 3: seen += body[cut].numel(); cut += 1
-    return [body[:cut], body[cut:], list(net.head.parameters())]
+    model:FractureModel, # From `fracture_model`
+) -> list[list[nn.Parameter]]: # Of the early backbone, the late backbone and the head
+    "Parameter groups for discriminative learning rates (Howard and Ruder 2018, arXiv:1801.06146)"
+    backbone = list(model.backbone.parameters())
+    sizes = np.cumsum([p.numel() for p in backbone])
+    cut = int((sizes <= sizes[-1] / 3).sum())
+    return [backbone[:cut], backbone[cut:], list(model.head.parameters())]
