@@ -13,7 +13,7 @@ COMMIT = 'a' * 40
 
 
 class Hub(BaseHTTPRequestHandler):
-    "As much of the hub's HTTP interface as one repository needs"
+    "The part of the Hub's HTTP interface that one repository needs"
     protocol_version = 'HTTP/1.1'
 
     def log_message(self, *args): pass
@@ -38,8 +38,8 @@ class Hub(BaseHTTPRequestHandler):
         self.reply({'success': True, 'commitOid': COMMIT, 'commitUrl': f"http://{self.headers['Host']}/me/example/commit/{COMMIT}", 'hookOutput': ''})
 
     def do_GET(self):
-        files, asked = self.server.files, re.search(r'/me/example/resolve/[^/]+/([^?]+)', self.path)
-        if asked and asked[1] in files: return self.reply(files[asked[1]], ETag=f'"{hashlib.sha1(files[asked[1]]).hexdigest()}"', X_Repo_Commit=COMMIT)
+        files, wanted = self.server.files, re.search(r'/me/example/resolve/[^/]+/([^?]+)', self.path)
+        if wanted and wanted[1] in files: return self.reply(files[wanted[1]], ETag=f'"{hashlib.sha1(files[wanted[1]]).hexdigest()}"', X_Repo_Commit=COMMIT)
         if '/me/example/revision/' in self.path: return self.reply({'id': 'me/example', 'sha': COMMIT, 'siblings': [{'rfilename': f} for f in files]})
         if '/me/example/tree/' in self.path: return self.reply([{'type': 'file', 'path': f, 'size': len(b), 'oid': hashlib.sha1(b).hexdigest()} for f, b in files.items()])
         self.reply({'error': 'not found'}, 404, X_Error_Code='RepoNotFound')
@@ -66,22 +66,22 @@ def test_there_and_back(bonefrac, demo, images, hub, tmp_path):
     assert set(hub.files) == {p.name for p in (demo/'bundle').iterdir()}   # the notes stay
     assert hub.cards and 'library_name: "bonefrac"' in hub.cards[0]
 
-    hub.files |= {'extra.pkl': b'pickle', 'code.py': b'print()'}   # what else lies there stays there
+    hub.files |= {'extra.pkl': b'pickle', 'code.py': b'print()'}   # other files in the repository stay there
     code, out, err = bonefrac('pull', 'me/example', '--out', tmp_path/'pulled', env=hub.env)
     assert code == 0, err
     assert {p.name: p.read_bytes() for p in (tmp_path/'pulled').iterdir()} == {p.name: p.read_bytes() for p in (demo/'bundle').iterdir()}
 
-    ask = lambda bundle: bonefrac('predict', images[0], '--bundle', bundle, '--format', 'json', env=hub.env)[1]
-    assert ask('hf:me/example') == ask(demo/'bundle') != ''
+    predict = lambda bundle: bonefrac('predict', images[0], '--bundle', bundle, '--format', 'json', env=hub.env)[1]
+    assert predict('hf:me/example') == predict(demo/'bundle') != ''
 
 
-def test_what_was_changed_on_the_way_is_refused(bonefrac, demo, hub, tmp_path):
+def test_a_bundle_that_was_changed_on_the_way_is_rejected(bonefrac, demo, hub, tmp_path):
     bonefrac('push', demo/'bundle', 'me/example', env=hub.env)
     hub.files['model.onnx'] = hub.files['model.onnx'][:-1] + b'!'
     code, out, err = bonefrac('pull', 'me/example', '--out', tmp_path/'pulled', env=hub.env)
     assert code == 2 and 'SHA-256 differs' in err.splitlines()[-1] and 'Traceback' not in err and not (tmp_path/'pulled').exists()
 
 
-def test_what_cannot_be_had_gets_one_line(bonefrac, hub, tmp_path):
+def test_an_unknown_repository_gets_one_line(bonefrac, hub, tmp_path):
     code, out, err = bonefrac('pull', 'me/nothing', '--out', tmp_path/'pulled', env=hub.env)
     assert code == 2 and err.splitlines()[-1].startswith('bonefrac: hf:me/nothing: ') and 'Traceback' not in err and not (tmp_path/'pulled').exists()

@@ -1,4 +1,4 @@
-"What a bundle is refused for, and what the shipped one refuses"
+"Which bundles are rejected, and which images the shipped one rejects"
 import hashlib
 import json
 import os
@@ -11,7 +11,7 @@ from PIL import Image
 
 
 def rehash(folder, **changes):
-    "A forger's work: files changed and their hashes put right"
+    "What a forger would do: change files and correct their hashes"
     config = json.loads((folder/'config.json').read_text()) | changes
     config['files'] = {f: hashlib.sha256((folder/f).read_bytes()).hexdigest() for f in config['files']}
     (folder/'config.json').write_text(json.dumps(config))
@@ -39,7 +39,7 @@ def other_shape(folder):
     rehash(folder)
 
 
-def other_gate(folder):
+def other_ood(folder):
     from safetensors.numpy import load_file, save_file
     ood = load_file(folder/'ood.safetensors')
     ood['mean'] = ood['mean'][:-1]
@@ -47,7 +47,7 @@ def other_gate(folder):
     rehash(folder)
 
 
-def no_model(folder):
+def not_a_model(folder):
     (folder/'model.onnx').write_bytes(b'not a model')
     rehash(folder)
 
@@ -55,7 +55,7 @@ def no_model(folder):
 TAMPERED = {
     'a changed byte of the model': (a_byte_of('model.onnx'), 'model.onnx: was changed'),
     'a changed byte of the weights': (a_byte_of('model.safetensors'), 'model.safetensors: was changed'),
-    'a changed byte of the gate': (a_byte_of('ood.safetensors'), 'ood.safetensors: was changed'),
+    'a changed byte of the input check': (a_byte_of('ood.safetensors'), 'ood.safetensors: was changed'),
     'a changed byte of the card': (a_byte_of('README.md'), 'README.md: was changed'),
     'a pickle': (lambda f: (f/'model.pkl').write_bytes(b'\x80\x04.'), 'execute code'),
     'a pickle below': (lambda f: ((f/'more').mkdir(), (f/'more'/'weights.pth').write_bytes(b'')), 'execute code'),
@@ -63,20 +63,20 @@ TAMPERED = {
     'no hash of the model': (lambda f: reconfigured(f, files={}), 'does not list model.onnx'),
     'an unknown schema': (lambda f: reconfigured(f, schema=3), 'schema version 3'),
     'other preprocessing': (lambda f: reconfigured(f, input={'size': 160, 'preprocessing': 99}), 'preprocessing version 99'),
-    'a size that is none': (lambda f: reconfigured(f, input={'size': -1, 'preprocessing': 1}), 'not a whole number'),
+    'an impossible size': (lambda f: reconfigured(f, input={'size': -1, 'preprocessing': 1}), 'not a whole number'),
     'another size than the model takes': (lambda f: reconfigured(f, input={'size': 96, 'preprocessing': 1}), 'other shapes'),
-    'another number of classes': (lambda f: reconfigured(f, classes=['a', 'b', 'c']), 'classes apart'),
+    'another number of classes': (lambda f: reconfigured(f, classes=['a', 'b', 'c'], operating_points={}), 'classes apart'),
     'weights of another shape': (other_shape, 'tells 3 classes apart'),
-    'a gate of another shape': (other_gate, 'does not fit'),
-    'a model that is none': (no_model, 'cannot be run'),
+    'an input check of another shape': (other_ood, 'does not fit'),
+    'a file that is not a model': (not_a_model, 'cannot be run'),
     'no configuration': (lambda f: (f/'config.json').unlink(), 'no bundle there'),
-    'half a configuration': (lambda f: (f/'config.json').write_text((f/'config.json').read_text()[:99]), 'is no JSON'),
+    'half a configuration': (lambda f: (f/'config.json').write_text((f/'config.json').read_text()[:99]), 'is not valid JSON'),
     'no model': (lambda f: (f/'model.onnx').unlink(), 'is missing'),
 }
 
 
 @pytest.mark.parametrize('how', TAMPERED)
-def test_a_bundle_that_was_tampered_with_is_refused(demo, tmp_path, how):
+def test_a_bundle_that_was_tampered_with_is_rejected(demo, tmp_path, how):
     from bonefrac.bundle import BundleError
     from bonefrac.prediction import Predictor
     change, why = TAMPERED[how]
@@ -87,7 +87,7 @@ def test_a_bundle_that_was_tampered_with_is_refused(demo, tmp_path, how):
     assert '\n' not in str(e.value)
 
 
-def test_a_refused_bundle_gets_one_line(bonefrac, demo, images, tmp_path):
+def test_a_rejected_bundle_gets_one_line(bonefrac, demo, images, tmp_path):
     folder = shutil.copytree(demo/'bundle', tmp_path/'bundle')
     a_byte_of('model.onnx')(folder)
     code, out, err = bonefrac('predict', images[0], '--bundle', folder)
@@ -126,34 +126,35 @@ def charts(n):
 
 
 @pytest.fixture(scope='module')
-def strangers(tmp_path_factory):
-    "At least 200 pictures that are no bone radiographs"
+def other_pictures(tmp_path_factory):
+    "At least 200 pictures that aren't bone radiographs"
     from bonefrac.not_radiographs import NOT_RADIOGRAPHS, not_radiograph
-    folder = tmp_path_factory.mktemp('strangers')
+    folder = tmp_path_factory.mktemp('other')
     for i, picture in enumerate(photos()): picture.save(folder/f'photo-{i}.png')
     for i, picture in enumerate(charts(36)): picture.save(folder/f'chart-{i}.png')
-    for kind in set(NOT_RADIOGRAPHS) - {'scene', 'texture'}:   # the gate was fitted against those
+    for kind in set(NOT_RADIOGRAPHS) - {'scene', 'texture'}:   # the input check was fitted to those
         for i in range(20): Image.fromarray(not_radiograph(kind, 256, i)).save(folder/f'{kind.replace(" ", "_")}-{i}.png')
     assert len(list(folder.iterdir())) >= 200
     return folder
 
 
-def test_what_is_no_bone_radiograph_is_refused(bonefrac, strangers):
-    code, out, err = bonefrac('predict', strangers, '--format', 'json', '--quiet')
+def test_images_that_are_not_bone_radiographs_are_rejected(bonefrac, other_pictures):
+    code, out, err = bonefrac('predict', other_pictures, '--format', 'json', '--quiet')
     answers = [json.loads(line) for line in out.splitlines()]
-    assert code == 2 and len(answers) == len(list(strangers.iterdir()))
-    let_in = [Path(a['path']).name for a in answers if a['refused'] is None]
-    assert len(let_in) <= .05 * len(answers), let_in
+    assert code == 2 and len(answers) == len(list(other_pictures.iterdir()))
+    accepted = [Path(a['path']).name for a in answers if a['refused'] is None]
+    assert len(accepted) <= .05 * len(answers), accepted
+    assert all(a['refused'].startswith('not a bone radiograph: ') for a in answers if a['refused'])
 
 
 @pytest.mark.skipif('BONEFRAC_DATA' not in os.environ, reason='needs real images: set BONEFRAC_DATA')
-def test_real_images_are_not_refused(bonefrac):
-    "At most one in a hundred of the FracAtlas images that training has not seen"
+def test_real_radiographs_are_accepted(bonefrac):
+    "At most one in a hundred FracAtlas images that training has not seen is rejected"
     from bonefrac.bundle import find_bundle
     from bonefrac.files import digest
     from bonefrac.radiographs import image_files
-    seen = find_bundle().training_digests()
-    images = [f for f in image_files(Path(os.environ['BONEFRAC_DATA'])/'fracatlas') if digest(f) not in seen][::3]
+    known = find_bundle().training_digests()
+    images = [f for f in image_files(Path(os.environ['BONEFRAC_DATA'])/'fracatlas') if digest(f) not in known][::3]
     code, out, err = bonefrac('predict', '-', '--format', 'json', '--quiet', stdin='\n'.join(map(str, images)))
     answers = [a for a in map(json.loads, out.splitlines()) if 'truncated' not in (a['refused'] or '')]
     assert len(answers) > 200, err

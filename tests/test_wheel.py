@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope='module')
 def empty(wheel, tmp_path_factory):
-    "An environment that holds the wheel and what it needs, nothing else"
+    "An environment with the wheel and its dependencies, nothing else"
     home = tmp_path_factory.mktemp('empty')/'env'
     venv.create(home, with_pip=False)
     done = subprocess.run([Path(sys.executable).with_name('uv'), 'pip', 'install', '-q', '--python', home/'bin'/'python', str(wheel)], capture_output=True, text=True)
@@ -21,7 +21,7 @@ def empty(wheel, tmp_path_factory):
 
 def test_wheel_holds_the_package(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert 'bonefrac/cli.py' in names and not [n for n in names if n.startswith(('tests/', 'nbs/', 'tools/', 'bench/'))]
+    assert {'bonefrac/cli.py', 'bonefrac/templates/card.md'} <= set(names) and not [n for n in names if n.startswith(('tests/', 'nbs/', 'tools/', 'bench/'))]
     metadata = zipfile.ZipFile(wheel).read(next(n for n in names if n.endswith('METADATA'))).decode()
     assert 'Provides-Extra: train' in metadata and 'Requires-Dist: onnxruntime' in metadata and '\nRequires-Dist: torch>=2.6\n' not in metadata
 
@@ -52,13 +52,14 @@ main()
 
 
 def image_files(folder):
-    "One image as PNG, JPEG and DICOM: a real one where there are any, else a drawn one"
+    "One image as PNG, JPEG and DICOM: of a real radiograph where there are any, else of a phantom"
     from PIL import Image, ImageOps
     from pydicom.dataset import FileMetaDataset
     from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
     import pydicom
     real = sorted((Path(os.environ['BONEFRAC_DATA'])/'fracatlas'/'images'/'Fractured').glob('*.jpg')) if 'BONEFRAC_DATA' in os.environ else []
-    if real: image = Image.open(real[0]).convert('L')
+    if real:
+        image = Image.open(real[0]).convert('L')
     else:
         from bonefrac.phantoms import phantom
         image = ImageOps.autocontrast(Image.fromarray(phantom(size=512, seed=1).pixels))   # DICOM without a window is shown over the range of its greys
@@ -76,9 +77,9 @@ def image_files(folder):
 
 
 @pytest.mark.parametrize('model', ['fracture', 'fracture-types'])
-def test_shipped_models_answer_without_a_network(empty, tmp_path, model):
-    paths, drawn = image_files(tmp_path)
-    done = subprocess.run([empty/'python', '-c', OFFLINE, 'predict', *paths, '--bundle', model, '--format', 'json', *(['--no-input-check'] if drawn or model != 'fracture' else [])], capture_output=True, text=True, cwd='/')
+def test_shipped_models_predict_without_a_network(empty, tmp_path, model):
+    paths, is_phantom = image_files(tmp_path)
+    done = subprocess.run([empty/'python', '-c', OFFLINE, 'predict', *paths, '--bundle', model, '--format', 'json', *(['--no-input-check'] if is_phantom or model != 'fracture' else [])], capture_output=True, text=True, cwd='/')
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     png, jpeg, dicom = (a['probability'] for a in answers)
@@ -87,7 +88,7 @@ def test_shipped_models_answer_without_a_network(empty, tmp_path, model):
     assert int(megabytes) < 400 and torch == 'False'
 
 
-def test_shipped_models_are_small_and_tell_nothing_of_where_they_were_made(wheel):
+def test_shipped_models_are_small_and_hold_no_path_of_the_machine_that_made_them(wheel):
     archive = zipfile.ZipFile(wheel)
     inside = [i for i in archive.infolist() if i.filename.startswith('bonefrac/bundles/')]
     assert len(inside) == 12 and sum(i.file_size for i in inside) < 30 * 10 ** 6
@@ -96,10 +97,10 @@ def test_shipped_models_are_small_and_tell_nothing_of_where_they_were_made(wheel
 
 def test_evaluates_without_torch(empty, cache, demo, tmp_path):
     code, out, err = run(empty, cache, 'evaluate', demo/'bundle', demo/'images.csv', '--out', tmp_path/'eval', '--quiet')
-    assert code == 0 and 'area under the ROC curve' in out, err
+    assert code == 0 and 'AUROC' in out, err
     assert (tmp_path/'eval'/'report.html').exists()
 
 
-def test_training_says_what_to_install(empty, cache, tmp_path):
+def test_training_tells_what_to_install(empty, cache, tmp_path):
     code, out, err = run(empty, cache, 'train', 'phantoms:60', '--out', tmp_path/'run')
     assert code == 2 and "pip install 'bonefrac[train]'" in err and 'Traceback' not in err
