@@ -1,4 +1,4 @@
-"""What training on boxes does to the evidence map, and to the figures: two bundles on the same test images.
+"""What training on boxes does to evidence maps and metrics: two bundles on the same test images.
 
     bonefrac audit fracatlas --out runs/audit
     bonefrac train runs/audit/images.csv --size 224 --epochs 5 --out runs/plain
@@ -14,30 +14,39 @@ from harness import save
 
 from bonefrac.bundle import load_bundle, write_bundle
 from bonefrac.datasets import read_dataset
-from bonefrac.evaluation import LabelledPredictions, figures, wilson_interval
-from bonefrac.explain import map_correlation, evaluate_localization
+from bonefrac.evaluation import LabelledPredictions, compute_metrics, wilson_interval
 from bonefrac.export import to_onnx
+from bonefrac.localization import evaluate_localization, map_correlation
 from bonefrac.models import fracture_model
 from bonefrac.prediction import Predictor
 
-FIGURES = ('pointing', 'overlap', 'inside', 'by_chance', 'outside_body')
+SHARES = ('pointing', 'overlap', 'inside', 'by_chance', 'outside_body')
 
 
 def untrained(bundle, folder):
     "The same architecture with random weights"
     torch.manual_seed(0)
-    net = fracture_model(bundle.config['architecture']['name'], len(bundle.classes), 'none').eval()
-    config = {k: v for k, v in bundle.config.items() if k not in ('schema', 'files')}
-    return write_bundle(Path(folder)/'untrained', config, {'model.onnx': to_onnx(net, bundle.size), 'model.safetensors': bundle.folder/'model.safetensors'})
+    model = fracture_model(bundle.config['architecture']['name'], len(bundle.classes), pretrained=False).eval()
+    config = {key: value for key, value in bundle.config.items() if key not in ('schema', 'files')}
+    files = {'model.onnx': to_onnx(model, bundle.size), 'model.safetensors': bundle.folder/'model.safetensors'}
+    return write_bundle(Path(folder)/'untrained', config, files)
+
+
+def correlation_with_untrained(predictor, paths):
+    "Rank correlation of the maps with those of random weights"
+    with tempfile.TemporaryDirectory() as folder:
+        return map_correlation(predictor, Predictor(untrained(predictor.bundle, folder)), paths)
 
 
 def measured(bundle, images, boxes):
+    "What bench/results/evidence_maps.json holds of one model"
     predictor = Predictor(bundle)
-    maps, found = evaluate_localization(predictor, images, boxes), figures(LabelledPredictions(predictor.findings(images)))
+    maps = evaluate_localization(predictor, images, boxes)
+    auroc = compute_metrics(LabelledPredictions(predictor.findings(images)))['auroc']
     low, high = wilson_interval(maps.pointing.mean(), len(maps))
-    with tempfile.TemporaryDirectory() as folder: likeness = map_correlation(predictor, Predictor(untrained(bundle, folder)), images.path[:100])
-    return {'auroc': {k: round(found['auroc'][k], 3) for k in ('value', 'low', 'high')}, 'images_with_boxes': len(maps), **{k: round(maps[k].mean(), 3) for k in FIGURES},
-            'pointing_interval': [round(low, 3), round(high, 3)], 'likeness_to_random_weights': round(likeness, 3)}
+    return {'auroc': {key: round(auroc[key], 3) for key in ('value', 'low', 'high')}, 'images_with_boxes': len(maps),
+            **{key: round(maps[key].mean(), 3) for key in SHARES}, 'pointing_interval': [round(low, 3), round(high, 3)],
+            'likeness_to_random_weights': round(correlation_with_untrained(predictor, images.path[:100]), 3)}
 
 
 if __name__ == '__main__':
@@ -49,4 +58,6 @@ if __name__ == '__main__':
     dataset = read_dataset(args.data)
     images = dataset.images[(dataset.images.split == 'test') & dataset.images.usable].reset_index(drop=True)
     bundles = {'without boxes': load_bundle(args.plain), 'with boxes': load_bundle(args.boxed)}
-    save('evidence_maps', images=len(images), trained_by={k: b.config['training']['command'] for k, b in bundles.items()}, models={k: measured(b, images, dataset.boxes) for k, b in bundles.items()})
+    commands = {name: bundle.config['training']['command'] for name, bundle in bundles.items()}
+    models = {name: measured(bundle, images, dataset.boxes) for name, bundle in bundles.items()}
+    save('evidence_maps', images=len(images), trained_by=commands, models=models)

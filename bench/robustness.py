@@ -1,4 +1,4 @@
-"""What changes of the picture do to a model: area under the ROC curve, and how many answers change, on its test images.
+"""What changes of the image do to a model: AUROC, and how many answers change, on its test images.
 
     bonefrac audit fracatlas multiregion --out audit-both
     bonefrac train audit-both/images.csv --folds 5 --fold 0 ... --out fracture-folds/fold-0
@@ -15,7 +15,7 @@ from harness import save
 from PIL import Image, ImageDraw, ImageFilter, ImageFont, ImageOps
 
 from bonefrac.datasets import read_images_csv
-from bonefrac.evaluation import LabelledPredictions, figures
+from bonefrac.evaluation import LabelledPredictions, compute_metrics
 from bonefrac.prediction import Predictor
 from bonefrac.radiographs import read_radiograph
 
@@ -56,39 +56,67 @@ CHANGES = {
 def changed_images(images, change, folder):
     "The images, changed and saved; as JPEG where the change is a quality"
     def one(i, path):
-        im, out = Image.fromarray(read_radiograph(path).pixels), folder/f'{i}.{"jpg" if isinstance(change, int) else "png"}'
-        im.save(out, quality=change) if isinstance(change, int) else change(im).save(out, compress_level=1)
+        im = Image.fromarray(read_radiograph(path).pixels)
+        if isinstance(change, int):
+            out = folder/f'{i}.jpg'
+            im.save(out, quality=change)
+        else:
+            out = folder/f'{i}.png'
+            change(im).save(out, compress_level=1)
         return str(out)
-    with ThreadPoolExecutor(os.cpu_count()) as pool: return images.assign(path=list(pool.map(one, range(len(images)), images.path)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return images.assign(path=list(pool.map(one, range(len(images)), images.path)))
 
 
 def side(findings): return findings.answer.map({'fracture': 1, 'no fracture': -1}).fillna(0)
 
 
-def area(answered):
-    "Under the ROC curve; nothing where too few are left to tell"
-    if answered.label.value_counts().reindex(['fractured', 'not fractured']).fillna(0).min() < 10: return dict(value=None, low=None, high=None)
-    return {k: round(v, 3) for k, v in figures(LabelledPredictions(answered), resamples=500)['auroc'].items() if k in ('value', 'low', 'high')}
+def auroc(findings):
+    "AUROC of the answered images; nothing where fewer than ten of a class are left"
+    counts = findings.label.value_counts().reindex(['fractured', 'not fractured']).fillna(0)
+    if counts.min() < 10:
+        return dict(value=None, low=None, high=None)
+    found = compute_metrics(LabelledPredictions(findings), resamples=500)['auroc']
+    return {k: round(found[k], 3) for k in ('value', 'low', 'high')}
 
 
 def share(mask): return round(float(mask.mean()), 4) if len(mask) else None
 
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument('images', type=Path)
-parser.add_argument('--bundle', default='fracture')
-parser.add_argument('--split', default='test')
-parser.add_argument('--source', help='Images of this set only.')
-parser.add_argument('--every', type=int, default=1, help='Take one image in so many, of each label.')
-given = parser.parse_args()
-images = read_images_csv(given.images)
-images = images[images.usable & (images.split == given.split) & (images.label != '') & (images.source == given.source if given.source else True)].sort_values('label', kind='stable')[::given.every].reset_index(drop=True)
-predictor = Predictor(given.bundle)
-before, rows = predictor.findings(images, quiet=True), []
-for name, change in {'as it is': lambda im: im, **CHANGES}.items():
-    with tempfile.TemporaryDirectory() as folder: after = predictor.findings(changed_images(images, change, Path(folder)), quiet=True)
-    answered = (after.refused == '') & (before.refused == '')
-    rows.append(dict(change=name, **area(after[after.refused == '']), refused=share(after.refused != ''), inverted=share(after.inverted),
-                     answers_changed=share((after.answer != before.answer)[answered]), reversed=share((side(after) * side(before) < 0)[answered])))
-    print(rows[-1], flush=True)
-save('robustness', images=len(images), bundle=predictor.bundle.name, split=given.split, changes=rows)
+def row(name, before, after):
+    "What a change did to the findings"
+    both = (after.refused == '') & (before.refused == '')
+    return dict(change=name, **auroc(after[after.refused == '']), refused=share(after.refused != ''),
+                inverted=share(after.inverted), answers_changed=share((after.answer != before.answer)[both]),
+                reversed=share((side(after) * side(before) < 0)[both]))
+
+
+def chosen_images(given):
+    "Usable, labelled images of the split, every so many of each label"
+    images = read_images_csv(given.images)
+    images = images[images.usable & (images.split == given.split) & (images.label != '')]
+    if given.source:
+        images = images[images.source == given.source]
+    return images.sort_values('label', kind='stable')[::given.every].reset_index(drop=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('images', type=Path)
+    parser.add_argument('--bundle', default='fracture')
+    parser.add_argument('--split', default='test')
+    parser.add_argument('--source', help='Images of this dataset only.')
+    parser.add_argument('--every', type=int, default=1, help='Take one image in so many, of each label.')
+    given = parser.parse_args()
+    images, predictor = chosen_images(given), Predictor(given.bundle)
+    before, rows = predictor.findings(images, quiet=True), []
+    for name, change in {'as it is': lambda im: im, **CHANGES}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            after = predictor.findings(changed_images(images, change, Path(folder)), quiet=True)
+        rows.append(row(name, before, after))
+        print(rows[-1], flush=True)
+    save('robustness', images=len(images), bundle=predictor.bundle.name, split=given.split, changes=rows)
+
+
+if __name__ == '__main__':
+    main()

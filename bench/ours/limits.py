@@ -1,4 +1,4 @@
-"What an image costs the machine in operations and bytes, and what the machine can do. Each operation counts what it reads and writes."
+"Operations and bytes that an image takes, and those that the machine can do. Each operation counts what it reads and writes."
 import json
 import sys
 import time
@@ -14,19 +14,25 @@ size, n = int(sys.argv[1]), 4
 
 
 class Traffic(TorchDispatchMode):
+    "Counts the bytes that operations read and write"
     bytes = 0
+
     def __torch_dispatch__(self, op, types, args=(), kwargs=None):
         out = op(*args, **(kwargs or {}))
-        if not op.is_view: self.bytes += sum(t.nbytes for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t))
+        if not op.is_view:
+            self.bytes += sum(t.nbytes for t in tree_leaves((args, kwargs, out)) if torch.is_tensor(t))
         return out
 
 
-def moved(step):
-    with Traffic() as traffic: step()
+def gigabytes(step):
+    "Read and written per image"
+    with Traffic() as traffic:
+        step()
     return round(traffic.bytes / n / 1e9, 2)
 
 
-def best(call, rounds=5):
+def fastest(call, rounds=5):
+    "Seconds"
     times = []
     for _ in range(rounds):
         start = time.perf_counter()
@@ -35,11 +41,14 @@ def best(call, rounds=5):
     return min(times)
 
 
-net, x = fracture_model(pretrained=False).train(), torch.rand(n, 1, size, size)
+model, x = fracture_model(pretrained=False).train(), torch.rand(n, 1, size, size)
 a, source = torch.rand(2000, 2000), torch.rand(2**27)
 target = torch.empty_like(source)
-found = {'matrix product, GFLOP/s': round(2 * 2000**3 / best(lambda: a @ a) / 1e9), 'copy, GB/s': round(2 * source.nbytes / best(lambda: target.copy_(source)) / 1e9, 1),
-         'GB an image, training': moved(lambda: net(x).sum().backward())}
-with torch.inference_mode(), FlopCounterMode(display=False) as flops: found['GB an image, prediction'] = moved(lambda: net.eval()(x))
+found = {'matrix product, GFLOP/s': round(2 * 2000**3 / fastest(lambda: a @ a) / 1e9),
+         'copy, GB/s': round(2 * source.nbytes / fastest(lambda: target.copy_(source)) / 1e9, 1),
+         'GB an image, training': gigabytes(lambda: model(x).sum().backward())}
+model.eval()
+with torch.inference_mode(), FlopCounterMode(display=False) as flops:
+    found['GB an image, prediction'] = gigabytes(lambda: model(x))
 found['GFLOP an image, prediction'] = round(flops.get_total_flops() / n / 1e9, 2)
 print(json.dumps(found))

@@ -3,19 +3,20 @@ import json
 import sys
 import time
 
-from bonefrac.dataloaders import fracture_dataloaders
-from bonefrac.splits import draw_split
+from bonefrac.dataloaders import FractureDataLoaders
 from bonefrac.datasets import read_dataset
+from bonefrac.splits import draw_split
 
 folder, size, batches = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 images = draw_split(read_dataset(folder).images.assign(split='', group=''), .1, 0)
-dls = fracture_dataloaders(images, size, 32, quiet=True)
+dls = FractureDataLoaders.from_df(images, size=size, bs=32, quiet=True)
 
 
 def rate():
     n, start = 0, time.perf_counter()
     while n < 32 * batches:
-        for x, _ in dls.train: n += len(x)
+        for x, _ in dls.train:
+            n += len(x)
     return round(n / (time.perf_counter() - start), 2)
 
 
