@@ -1,6 +1,7 @@
-"The review widget in a real JupyterLab, in a real browser"
+"What bonefrac does to a session, and the review widget in a real JupyterLab, in a real browser"
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,27 @@ import pytest
 from conftest import CHROMIUM, jupyterlab
 
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason='no chromium on PATH: the widget was not driven in a browser (Debian: apt-get install chromium)')
+
+
+@pytest.mark.parametrize('first, hooks', [('import bonefrac', 0), ('import bonefrac.jupyter', 0), ('shell.run_line_magic("load_ext", "bonefrac")', 1)])
+def test_only_load_ext_changes_the_help(first, hooks):
+    code = f"from IPython.core.interactiveshell import InteractiveShell\nshell = InteractiveShell.instance()\n{first}\nprint(len(shell.inspector.mime_hooks))"
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.stdout.split()[-1:] == [str(hooks)], done.stderr
+
+
+def test_alternative_texts_say_label_and_answer(images):
+    from bonefrac.jupyter import show_radiographs
+    table = pd.DataFrame(dict(path=list(map(str, images)), label='fractured', answer=['fracture', 'doubt'] * 3))
+    shown = show_radiographs(table)._repr_html_()
+    assert shown.count('alt="radiograph, labelled fractured, predicted fracture"') == 3
+    assert 'alt="radiograph, without a label"' in show_radiographs(table[['path']])._repr_html_()
+    assert 'alt="radiograph, labelled &lt;script&gt;"' in show_radiographs(table[['path']].assign(label='<script>'))._repr_html_()
+
+
+def test_an_image_that_cannot_be_read_says_why():
+    from bonefrac.jupyter import show_radiographs
+    assert 'no such file' in show_radiographs(pd.DataFrame({'path': ['gone.png']}))._repr_html_()
 
 
 @pytest.fixture

@@ -1,11 +1,85 @@
-"Folds, review and comparison as commands: what a person decides reaches the next training"
+"Misclassification review: the worklist, decisions, gallery and widget, and as commands with folds and comparison"
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 SMALL = ('--arch', 'small_cnn', '--size', 64, '--epochs', 1, '--no-pretrained', '--quiet')
+
+
+@pytest.fixture
+def six(tmp_path):
+    "Findings of six phantoms, by paths relative to their folder; (findings, folder)"
+    from bonefrac.phantoms import phantom_dataset
+    images, _ = phantom_dataset(6, tmp_path/'images')
+    p = np.linspace(.1, .9, 6)
+    paths = [str(Path(path).relative_to(tmp_path)) for path in images.path]
+    return pd.DataFrame({'path': paths, 'label': images.label, 'p_not fractured': 1 - p, 'p_fractured': p, 'in_training': False}), tmp_path
+
+
+@pytest.mark.parametrize('typed', ['Not Fractured', 'normal', 'not_fractured', '0'])
+def test_a_typed_label_is_no_third_class(typed):
+    from bonefrac.review import apply_decisions
+    images = pd.DataFrame(dict(path=['a', 'b', 'c'], label=['fractured', 'fractured', 'not fractured'], usable=True, issue=''))
+    decisions = pd.DataFrame(dict(path=['a'], decision='label wrong', label=typed))
+    assert apply_decisions(images, decisions).label.tolist() == ['not fractured', 'fractured', 'not fractured']
+
+
+def test_a_label_of_another_column_keeps_its_spelling():
+    from bonefrac.review import apply_decisions
+    images = pd.DataFrame(dict(path=['a', 'b'], region=['Hand', 'Upper Arm'], usable=True, issue=''))
+    decisions = pd.DataFrame(dict(path=['a'], decision='label wrong', label='upper arm'))
+    assert apply_decisions(images, decisions, 'region').region.tolist() == ['Upper Arm', 'Upper Arm']
+
+
+def test_image_that_is_not_there_is_no_black_square(six):
+    from bonefrac.review import Review
+    findings, folder = six
+    lost = Review(findings, decisions=folder/'decisions.csv')
+    assert 'not shown:' in lost.caption() and lost.image.path in lost.caption() and 'as root' in lost.caption()
+    assert len(lost.png()) < 100
+    found = Review(findings, decisions=folder/'decisions.csv', root=folder)
+    assert 'not shown:' not in found.caption() and len(found.png()) > 10_000
+
+
+def test_gallery_names_what_cannot_be_opened(six):
+    from bonefrac.review import worklist, write_gallery
+    findings, folder = six
+    write_gallery(worklist(findings), folder/'lost')
+    page = (folder/'lost'/'gallery.html').read_text()
+    assert page.count('<img') == 0 and "6 images can't be opened" in page and f'{findings.path[0]}: no such file' in page
+    write_gallery(worklist(findings), folder/'found', root=folder)
+    page = (folder/'found'/'gallery.html').read_text()
+    assert page.count('<img') == 6 and 'opened' not in page and 'alt=""' not in page and 'radiograph labelled' in page
+
+
+def test_review_says_how_good_the_model_is(six):
+    from bonefrac.review import Review, worklist, write_gallery
+    findings, folder = six
+    said = Review(findings, decisions=folder/'d.csv', root=folder).caption()
+    assert 'of these 6 labels; its AUROC is' in said
+    write_gallery(worklist(findings), folder/'out', root=folder)
+    assert 'of these 6 labels; its AUROC is' in (folder/'out'/'gallery.html').read_text()
+
+
+def test_gallery_warns_of_images_from_the_training_data(six):
+    from bonefrac.review import worklist, write_gallery
+    findings, folder = six
+    write_gallery(worklist(findings.assign(in_training=True)), folder/'out', root=folder)
+    assert '6 of these images were in the training data' in (folder/'out'/'gallery.html').read_text()
+
+
+def test_a_disputed_label_is_called_a_disagreement():
+    from bonefrac.review import Review
+    n = 40
+    p = np.where(np.arange(n) % 2, .95, .05)
+    label = np.where(np.arange(n) % 2, 'fractured', 'not fractured')
+    label[1] = 'not fractured'
+    findings = pd.DataFrame({'path': [f'{i}.png' for i in range(n)], 'label': label, 'p_not fractured': 1 - p, 'p_fractured': p})
+    said = Review(findings, decisions='none.csv').caption()
+    assert 'model disagrees with the label' in said and 'wrong' not in said
 
 
 @pytest.fixture(scope='module')
@@ -27,7 +101,7 @@ def test_every_image_is_held_out_once(folds):
 
 def test_review_reaches_training(bonefrac, folds, tmp_path):
     code, said, err = bonefrac('review', folds/'findings.csv', '--out', tmp_path/'review', '--bundle', folds/'fold-0'/'bundle', '--images', 12)
-    assert code == 0 and 'labels are probably wrong' in said, err
+    assert code == 0 and 'the model disagrees with' in said, err
     page = (tmp_path/'review'/'gallery.html').read_text()
     assert page.count('<img') == 12 and 'src="http' not in page
     work = pd.read_csv(tmp_path/'review'/'worklist.csv', keep_default_na=False)
@@ -54,7 +128,8 @@ def test_unknown_decision_gets_one_line(bonefrac, folds, tmp_path):
 
 
 def test_compare_two_models(bonefrac, folds, tmp_path):
-    found = pd.read_csv(folds/'findings.csv', keep_default_na=False)
+    from bonefrac.evaluation import read_findings
+    found = read_findings(folds/'findings.csv')
     truth = (found.label == 'fractured').astype(float)
     better = found.assign(**{'p_fractured': .8 * truth + .1, 'p_not fractured': .9 - .8 * truth})
     better.to_csv(tmp_path/'better.csv', index=False)

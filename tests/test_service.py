@@ -22,8 +22,8 @@ def running(folder, *words, **env):
     log = folder/'log'
     with open(log, 'w') as out:
         process = subprocess.Popen([Path(sys.executable).with_name('bonefrac'), 'serve', '--port', '0', *map(str, words)], stderr=out, env={**os.environ, **env})
-        while ' answers at ' not in log.read_text() and process.poll() is None: time.sleep(.05)
-        address = log.read_text().split(' answers at ')[1].split(',')[0]
+        while ' at http' not in log.read_text() and process.poll() is None: time.sleep(.05)
+        address = 'http' + log.read_text().split(' at http')[1].split(',')[0]
         for _ in range(200):
             try: httpx.get(f'{address}/health'); break
             except httpx.TransportError: time.sleep(.05)
@@ -64,6 +64,7 @@ def malformed(image, i):
     return dict(files=[('files', (f'{i}.png', content))])
 
 
+@pytest.mark.slow
 def test_two_hundred_malformed_uploads_get_4xx_and_it_still_answers(server, images):
     address, process, _ = server
     image = images[0].read_bytes()
@@ -81,6 +82,7 @@ def test_what_is_too_large_is_turned_away(server):
         assert told.status_code == 413 and why in told.json()['detail']
 
 
+@pytest.mark.slow
 def test_its_openapi_holds_against_schemathesis(server, tmp_path):
     command = [sys.executable, '-m', 'schemathesis.cli', 'run', f'{server[0]}/openapi.json', '--checks', 'not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance',
                '--max-examples', '25', '--seed', '1', '--no-color', '--phases', 'examples,coverage,fuzzing']
@@ -88,6 +90,7 @@ def test_its_openapi_holds_against_schemathesis(server, tmp_path):
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
 
 
+@pytest.mark.slow
 def test_eight_clients_at_once_get_answers_and_memory_stays(server, images):
     address, process, _ = server
     bodies = [f.read_bytes() for f in images]
