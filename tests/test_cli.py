@@ -75,7 +75,7 @@ def test_bad_images_are_refused_one_by_one(bonefrac, demo, images, tmp_path):
     assert code == 2 and 'Traceback' not in err
     assert {n for n, r in records.items() if r['refused']} == {'a_letter.jpg', 'b_truncated.jpg', 'c_empty.png'}
     assert all(r['answer'] == 'refused' and r['probability'] is None for r in records.values() if r['refused'])
-    for name, word in (('a_letter.jpg', 'not a picture'), ('b_truncated.jpg', 'truncated'), ('c_empty.png', 'empty')): assert word in records[name]['refused']
+    for name, word in (('a_letter.jpg', 'not an image'), ('b_truncated.jpg', 'truncated'), ('c_empty.png', 'empty')): assert word in records[name]['refused']
 
 
 @pytest.mark.parametrize('args, word', [
@@ -119,6 +119,7 @@ def wait_for_epoch(process, out, epochs=1):
     raise AssertionError('no epoch within five minutes')
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(bonefrac, cache, tmp_path):
     out = tmp_path/'run'
     process = start(cache, out)
@@ -132,6 +133,7 @@ def test_a_killed_run_goes_on(bonefrac, cache, tmp_path):
     assert not list(out.rglob('*.part'))
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_the_best_so_far(cache, tmp_path):
     out = tmp_path/'run'
     process = start(cache, out)
@@ -181,3 +183,99 @@ def test_predict_never_loads_torch(demo, images, cache):
 def test_import_is_light():
     script = "import sys, bonefrac; print(sorted({m.partition('.')[0] for m in sys.modules} & {'numpy', 'pandas', 'torch', 'PIL', 'onnxruntime', 'typer', 'fastai'}))"
     assert subprocess.run([sys.executable, '-c', script], capture_output=True, text=True).stdout.strip() == '[]'
+
+
+def test_printed_commands_are_quoted_for_a_shell(bonefrac, tmp_path):
+    out = tmp_path/'my runs'
+    code, _, err = bonefrac('audit', 'phantoms:60', '--out', out/'audit')
+    assert code == 0 and f"next: bonefrac train '{out}/audit/images.csv' --out runs/mine" in err
+    code, _, err = bonefrac('train', out/'audit'/'images.csv', '--out', out/'run 1', '--arch', 'small_cnn', '--no-pretrained', '--size', 32, '--epochs', 1)
+    assert code == 0 and f"next: bonefrac evaluate '{out}/run 1/bundle' '{out}/audit/images.csv' --out '{out}/run 1/eval'" in err, err
+
+
+def test_an_audited_table_reads_the_same_from_any_folder(bonefrac, tmp_path):
+    import pandas as pd
+    from PIL import Image
+    from bonefrac.phantoms import phantom
+    for i in range(24):
+        folder = tmp_path/'data'/('fractured' if i % 2 else 'normal'); folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(phantom(fracture_type='oblique' if i % 2 else '', size=128, seed=i).pixels).save(folder/f'{i}.png')
+    (tmp_path/'elsewhere').mkdir()
+    code, _, err = bonefrac('audit', 'data', '--out', 'audit', '--quiet', cwd=tmp_path)
+    assert code == 0, err
+    assert not pd.read_csv(tmp_path/'audit'/'images.csv').path.str.startswith('/').any()
+    code, _, err = bonefrac('train', '../audit/images.csv', '--out', 'run', '--arch', 'small_cnn', '--no-pretrained', '--size', 32, '--epochs', 1, '--quiet', cwd=tmp_path/'elsewhere')
+    assert code == 0, err
+    code, _, err = bonefrac('evaluate', 'run/bundle', '../audit/images.csv', '--split', 'all', '--out', 'eval', '--quiet', cwd=tmp_path/'elsewhere')
+    assert code == 0, err
+
+
+def test_nothing_to_learn_from_is_said_and_no_next_step_offered(bonefrac, tmp_path):
+    from PIL import Image
+    from bonefrac.phantoms import phantom
+    for i in range(6): (tmp_path/'flat').mkdir(exist_ok=True); Image.fromarray(phantom(size=128, seed=i).pixels).save(tmp_path/'flat'/f'{i}.png')
+    code, out, err = bonefrac('audit', tmp_path/'flat', '--out', tmp_path/'audit')
+    assert code == 0 and 'no labels' in out.lower() and 'next: bonefrac train' not in err and 'clean' not in out + err
+    code, _, err = bonefrac('train', tmp_path/'audit'/'images.csv', '--out', tmp_path/'run')
+    assert code == 2 and 'Traceback' not in err and len([line for line in err.splitlines() if line.startswith('bonefrac: ')]) == 1
+    (tmp_path/'lost.csv').write_text('path,label\n' + ''.join(f'gone{i}.png,{("normal", "fractured")[i % 2]}\n' for i in range(24)))
+    code, _, err = bonefrac('audit', tmp_path/'lost.csv', '--out', tmp_path/'other')
+    assert code != 0 and '0 of 24' in err and 'looked relative to' in err
+
+
+def test_a_bundle_that_lies_there_is_not_taken_for_a_run(bonefrac, demo, tmp_path):
+    shutil.copytree(demo/'bundle', tmp_path/'run'/'bundle')
+    code, out, err = bonefrac('train', 'phantoms:60', '--out', tmp_path/'run', '--arch', 'small_cnn', '--no-pretrained', '--size', 32, '--epochs', 1, '--quiet')
+    assert code == 0, err
+    assert json.loads((tmp_path/'run'/'bundle'/'config.json').read_text())['architecture']['name'] == 'small_cnn'
+
+
+def test_a_folder_called_like_a_shipped_bundle_is_no_bundle(bonefrac, images, tmp_path):
+    (tmp_path/'fracture').mkdir()
+    code, out, _ = bonefrac('predict', images[0], '--bundle', 'fracture', '--format', 'json', '--no-input-check', cwd=tmp_path)
+    assert code == 0 and json.loads(out)['refused'] is None
+
+
+def test_one_bad_name_among_many_costs_one_row(bonefrac, demo, images, tmp_path):
+    (tmp_path/'empty').mkdir()
+    (tmp_path/'broken.png').write_bytes(b'nothing')
+    listed = [str(images[0]), str(tmp_path/'empty'), str(tmp_path/'nowhere.png'), 'a\0b.png', 'x' * 300, str(tmp_path/'broken.png'), str(images[1])]
+    code, out, err = bonefrac('predict', '-', '--bundle', demo/'bundle', '--format', 'json', stdin='\n'.join(listed) + '\n')
+    records = [json.loads(line) for line in out.splitlines()]
+    assert code == 2 and 'Traceback' not in err
+    assert [r['refused'] is None for r in records] == [True, False, False, False, False, False, True]
+    assert '7 images' in err and '5 refused' in err
+    assert not any('--' in (r['refused'] or '') for r in records)
+
+
+def test_a_model_that_guesses_is_told_so(bonefrac, tmp_path):
+    import numpy as np
+    from PIL import Image
+    rng = np.random.default_rng(0)
+    for i in range(80):
+        folder = tmp_path/'noise'/('fractured' if i % 2 else 'normal'); folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (120, 120), np.uint8)).save(folder/f'{i}.png')
+    code, _, err = bonefrac('train', tmp_path/'noise', '--out', tmp_path/'run', '--arch', 'small_cnn', '--no-pretrained', '--size', 32, '--epochs', 1)
+    assert code == 0 and 'no better than guessing' in err, err
+    code, out, _ = bonefrac('evaluate', tmp_path/'run'/'bundle', tmp_path/'noise', '--split', 'all', '--out', tmp_path/'eval', '--quiet')
+    assert code == 0 and 'no better than guessing' in out
+    assert 'no better than guessing' in (tmp_path/'eval'/'report.html').read_text()
+
+
+def test_several_findings_are_split_trained_and_evaluated(bonefrac, tmp_path):
+    import pandas as pd
+    from PIL import Image
+    from bonefrac.phantoms import phantom
+    rows = []
+    for i in range(90):
+        name = f'{i}.png'; Image.fromarray(phantom(fracture_type='oblique' if i % 2 else '', size=96, seed=i).pixels).save(tmp_path/name)
+        rows.append(dict(path=name, labels=('plate', 'line', 'line;plate')[i % 3]))
+    pd.DataFrame(rows).to_csv(tmp_path/'images.csv', index=False)
+    code, _, err = bonefrac('train', tmp_path/'images.csv', '--target', 'labels', '--out', tmp_path/'run', '--arch', 'small_cnn', '--no-pretrained', '--size', 32, '--epochs', 1, '--quiet')
+    assert code == 0, err
+    split = pd.read_csv(tmp_path/'run'/'images.csv', keep_default_na=False)
+    assert (split.split != '').all() and split[split.labels.str.contains(';')].split.nunique() == 3
+    code, out, err = bonefrac('evaluate', tmp_path/'run'/'bundle', tmp_path/'images.csv', '--out', tmp_path/'eval', '--quiet')
+    assert code == 0, err
+    metrics = json.loads((tmp_path/'eval'/'metrics.json').read_text())
+    assert metrics['n'] > 5 and (tmp_path/'eval'/'report.html').is_file()
