@@ -1,5 +1,5 @@
-# The page and the service on a CPU, without torch. Written on a machine without a container engine: not run there.
-#     docker build -t bonefrac . && docker run --rm -p 8000:8000 bonefrac
+# The page and the service on a CPU, without torch. Not run where it was written: no container engine there.
+#     docker build -t bonefrac . && docker run --rm -p 127.0.0.1:8000:8000 bonefrac
 FROM python:3.12-slim AS build
 WORKDIR /src
 COPY . .

@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 # Notebooks, and then files of tests, run two at a time; each of them uses the threads that this leaves it.
 WORKERS ?= 2
 
-.PHONY: demo test lab docs docs-serve site notebooks bench figures clean
+.PHONY: demo test test-slow style lab docs docs-serve site notebooks bench figures clean
 
 $(STAMP): settings.ini pyproject.toml setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -19,7 +19,16 @@ demo: $(STAMP)
 # The notebooks, then pytest, which runs the tutorials in JupyterLab and also asks whether package, README and outputs are in step with the notebooks
 test: $(STAMP)
 	$(BIN)/nbdev-test --n-workers $(WORKERS) --skip-folder-re '^[_.]|tutorials'
-	$(BIN)/python -m pytest tests -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest tests -m 'not slow' -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# What is slow and rarely breaks
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest tests -m slow -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+# How the notebooks read, in numbers: density, line lengths, prose, words
+style: $(STAMP)
+	$(BIN)/python tools/style.py
+	$(BIN)/ruff check bonefrac tools tests
 
 lab: $(STAMP)
 	$(BIN)/jupyter lab nbs/tutorials/first_steps.ipynb

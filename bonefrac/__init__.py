@@ -1,14 +1,11 @@
 __version__ = "0.1.0"
 
 import os as _os
-import sys as _sys
 _os.environ.setdefault('ORT_DISABLE_TELEMETRY', '1')   # ONNX Runtime from 1.29 on reports to its maker, and keeps files of its own for that, unless told not to before it is imported
 
 def load_ipython_extension(shell):
-    "Let `?` show what the parameters of bonefrac's functions mean"
+    "After `%load_ext bonefrac`, `?` shows what the parameters of bonefrac's functions mean"
     def shown(data):
         from .jupyter import docments_help
         return docments_help(data)
     shell.inspector.mime_hooks['text/plain'] = shown
-
-if _shell := getattr(_sys.modules.get('IPython'), 'get_ipython', lambda: None)(): load_ipython_extension(_shell)

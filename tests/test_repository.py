@@ -48,6 +48,19 @@ def test_readme_is_in_step():
     assert done.returncode == 0, done.stderr
 
 
+def test_readme_is_short_and_its_links_lead_to_files():
+    text = (ROOT/'README.md').read_text(encoding='utf-8')
+    assert len(text.split()) < 900
+    targets = [to for to in re.findall(r'\]\(([^)#]+)', text) if '://' not in to]
+    assert len(targets) > 15 and [to for to in targets if not (ROOT/to).is_file() or (ROOT/to).is_symlink()] == []
+
+
+def test_contributing_lists_every_module():
+    modules = {p.name for p in (ROOT/'nbs').glob('[0-9]*.ipynb')}
+    listed = set(re.findall(r'\]\(nbs/(\w+\.ipynb)\)', (ROOT/'CONTRIBUTING.md').read_text(encoding='utf-8')))
+    assert listed == modules, 'add it to _quarto.yml, then run python tools/readme.py'
+
+
 @pytest.mark.parametrize('notebook', sorted(p.relative_to(ROOT).as_posix() for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts))
 def test_notebook_was_run_and_asserts(notebook):
     nb = json.loads((ROOT/notebook).read_text(encoding='utf-8'))
