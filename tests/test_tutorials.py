@@ -16,7 +16,7 @@ LONGEST_LINE = 87   # wider code scrolls sideways on the site
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None,
     reason='no chromium on PATH: the tutorials were not run in JupyterLab (Debian: apt-get install chromium)')
-HELP_CELL = 'import bonefrac.evaluation; print(bonefrac.__file__)\nbonefrac.evaluation.evaluate?'
+HELP_CELL = '%load_ext bonefrac\nimport bonefrac.evaluation; print(bonefrac.__file__)\nbonefrac.evaluation.evaluate?'
 
 
 def cells_of(notebook):
