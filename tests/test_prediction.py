@@ -81,8 +81,6 @@ def test_a_refused_prediction_says_why(predictor, tmp_path):
 
 
 def test_boxes_of_a_prediction(predictor, phantom_png):
-    explain = pytest.importorskip('bonefrac.explain')
-    if not hasattr(explain, 'record_boxes'): pytest.skip('record_boxes comes with another branch')
     assert isinstance(predictor.predict(('hand.png', phantom_png)).boxes, list)
 
 

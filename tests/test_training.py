@@ -90,11 +90,12 @@ def cleared_pages():
 def test_memory_that_a_batch_frees_serves_the_next():
     keep = KeepMemory()
     keep.learn = SimpleNamespace(dls=SimpleNamespace(device=torch.device('cpu')))
+    keep.libc.mallopt(-3, 2**17)   # as in a process that has freed nothing large yet: every piece is mapped anew
     before = cleared_pages()
     keep('before_fit')
     kept = cleared_pages()
     keep('after_fit')
-    assert 5 * kept <= before
+    assert 5 * kept < before
 
 
 def test_a_learner_that_keeps_memory_can_be_exported():
